@@ -1,0 +1,145 @@
+"""Settings of this installation. Every choice a person may want to change is an environment variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+
+from agentops import environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATA_DIR = Path(environment.text("AGENTOPS_DATA", str(BASE_DIR / "data")))
+
+DEBUG = environment.flag("AGENTOPS_DEBUG", False)
+SECRET_KEY = environment.text("AGENTOPS_SECRET_KEY", "") or environment.kept_secret(DATA_DIR / "secret_key")
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *environment.words("AGENTOPS_HOSTS")]
+CSRF_TRUSTED_ORIGINS = environment.words("AGENTOPS_ORIGINS")
+
+# The model. Without a key the local simulator answers, unless it is switched off.
+ANTHROPIC_API_KEY = environment.text("ANTHROPIC_API_KEY", "")
+ANTHROPIC_BASE_URL = environment.text("ANTHROPIC_BASE_URL", "")
+AGENTOPS_SIMULATOR = environment.flag("AGENTOPS_SIMULATOR", True)
+# A worker that is silent for so many seconds has lost its runs to the others.
+AGENTOPS_LEASE_SECONDS = max(1.0, float(environment.number("AGENTOPS_LEASE_SECONDS", "20")))
+# Scripted faults of the simulator, for trying out what happens then; see docs/simulator.md.
+AGENTOPS_SIMULATOR_FAULTS = environment.text("AGENTOPS_SIMULATOR_FAULTS", "")
+# Seconds are multiplied by this in the simulator and the estate: 1 looks real, 0 does not wait.
+AGENTOPS_PACE = float(environment.number("AGENTOPS_PACE", "1"))
+
+AGENTS = "agentops.agents.AGENTS"  # what runs can be started with
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.humanize",
+    "django.contrib.staticfiles",
+    "channels",
+    "django_htmx",
+    "tools",
+    "runs",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "agentops.urls"
+ASGI_APPLICATION = "agentops.asgi.application"
+
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.template.context_processors.csp",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "runs.views.frame.frame",
+            ],
+            "builtins": ["runs.templatetags.agentops"],
+        },
+    }
+]
+
+DATABASE_URL = environment.text("DATABASE_URL", f"sqlite:///{DATA_DIR / 'agentops.sqlite3'}")
+DATABASES: dict[str, dict[str, Any]] = {"default": dict(dj_database_url.parse(DATABASE_URL))}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    DATABASES["default"]["OPTIONS"] = {
+        "timeout": 20,
+        # Deferred transactions that upgrade to a write fail at once with "database is locked".
+        "transaction_mode": "IMMEDIATE",
+        # FULL: a committed START marker survives a power cut, and it measured no slower than NORMAL.
+        "init_command": (
+            "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;PRAGMA mmap_size=134217728;"
+            "PRAGMA journal_size_limit=67108864;PRAGMA cache_size=-20000"
+        ),
+    }
+    # The watcher and other processes open the file; an in-memory database could not be shared.
+    DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = 60
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+LOGIN_URL = "sign-in"
+LOGIN_REDIRECT_URL = "runs"
+LOGOUT_REDIRECT_URL = "sign-in"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+
+LANGUAGE_CODE = "en"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+
+STATIC_URL = "static/"
+SERVESTATIC_USE_FINDERS = True  # one service, no collectstatic step
+SERVESTATIC_ALLOW_ALL_ORIGINS = False
+
+SECURE_CSP = {
+    "default-src": ["'self'"],
+    "script-src": ["'self'"],
+    "style-src": ["'self'"],
+    "img-src": ["'self'", "data:"],
+    "connect-src": ["'self'"],
+    "object-src": ["'none'"],
+    "base-uri": ["'none'"],
+    "form-action": ["'self'"],
+    "frame-ancestors": ["'none'"],
+}
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+if environment.flag("AGENTOPS_HTTPS", False):
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+}

@@ -1,0 +1,48 @@
+"""Who may do what. Everybody signed in may look; acting takes a permission."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.contrib.auth.models import AnonymousUser, User
+
+from runs.reading.asks import Ask
+
+
+@dataclass(frozen=True)
+class Permission:
+    """Yes, or no with the sentence a person is shown instead of the button."""
+
+    allowed: bool
+    why_not: str = ""
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+
+YES = Permission(True)
+
+
+def may_start(user: User | AnonymousUser) -> Permission:
+    """May this person start runs?"""
+    if user.has_perm("runs.start"):
+        return YES
+    return Permission(
+        False, "You may look but not start runs. Ask an administrator for the permission “start”."
+    )
+
+
+def may_decide(user: User | AnonymousUser) -> Permission:
+    """May this person approve and reject tool calls at all?"""
+    if user.has_perm("runs.decide"):
+        return YES
+    return Permission(False, "You may look but not decide. Ask an administrator for the permission “decide”.")
+
+
+def may_vote(user: User | AnonymousUser, ask: Ask) -> Permission:
+    """May this person vote on this approval now?"""
+    if not ask.is_open:
+        return Permission(False, "It is decided.")
+    if ask.voted_by_viewer:
+        return Permission(False, "You have voted. One vote per person; it waits for others.")
+    return may_decide(user)

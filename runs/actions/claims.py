@@ -1,0 +1,136 @@
+"""Who drives a run: claim, heartbeat, hand back, park, end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from runs.actions.change import Change, Lease, change, end_waiting, one_writer
+from runs.actions.errors import ActionError
+from runs.models import Run, RunStatus, Step, StepStatus
+
+CLAIMABLE = Q(status__in=[RunStatus.QUEUED, RunStatus.RUNNING])
+
+
+def claim(run_id: int, owner: str) -> Lease | None:
+    """Take the right to drive this run; None when somebody has it or there is nothing to do now."""
+    with one_writer(), transaction.atomic():
+        run = Run.objects.select_for_update().filter(CLAIMABLE, pk=run_id).first()
+        now = timezone.now()
+        if (
+            run is None
+            or (run.lease_until and run.lease_until > now)
+            or (run.retry_at and run.retry_at > now)
+        ):
+            return None
+        lost = run.lease_owner if run.status == RunStatus.RUNNING else ""
+        current = Change(run, owner)
+        current.set(
+            status=RunStatus.RUNNING,
+            started_at=run.started_at or now,
+            lease_owner=owner,
+            lease_until=now + timedelta(seconds=settings.AGENTOPS_LEASE_SECONDS),
+            fence=run.fence + 1,
+            retry_at=None,
+            reason="",
+            explanation="",
+        )
+        current.event("run.claimed", fence=run.fence, taken_over_from=lost)
+        current.save()
+    return Lease(run_id=run_id, owner=owner, fence=run.fence)
+
+
+def claimable(now: datetime, limit: int) -> list[int]:
+    """Ids of runs that a worker may claim now, oldest first."""
+    free = Q(lease_until__isnull=True) | Q(lease_until__lte=now)
+    due = Q(retry_at__isnull=True) | Q(retry_at__lte=now)
+    rows = Run.objects.filter(CLAIMABLE, free, due).order_by("created_at")
+    return list(rows.values_list("pk", flat=True)[:limit])
+
+
+def heartbeat(leases: Iterable[Lease]) -> None:
+    """Extend these leases; one that was lost meanwhile stays lost."""
+    until = timezone.now() + timedelta(seconds=settings.AGENTOPS_LEASE_SECONDS)
+    with one_writer(), transaction.atomic():
+        for lease in leases:
+            Run.objects.filter(pk=lease.run_id, fence=lease.fence, lease_owner=lease.owner).update(
+                lease_until=until
+            )
+
+
+def hand_back(lease: Lease) -> None:
+    """Stop driving in good order: the run is queued for whoever comes next."""
+    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+        if current.run.status == RunStatus.RUNNING:
+            current.set(status=RunStatus.QUEUED, lease_owner="", lease_until=None)
+            current.event("run.handed_back")
+
+
+def park(lease: Lease, *, until: datetime | None, reason: str, explanation: str) -> bool:
+    """Free the driver until a person decides (`until` None) or until a time.
+
+    False when the reason to wait is gone already, because a decision came in between: go on driving.
+    """
+    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+        waits = Step.objects.filter(run=current.run, status=StepStatus.WAITING).exists()
+        if until is None and not waits:
+            return False
+        current.set(
+            status=RunStatus.WAITING if until is None else RunStatus.QUEUED,
+            waiting_since=current.now if until is None else None,
+            retry_at=until,
+            reason=reason,
+            explanation=explanation,
+            lease_owner="",
+            lease_until=None,
+        )
+        current.event("run.parked", reason=reason, until=until.isoformat() if until else "")
+    return True
+
+
+def pause(lease: Lease, *, reason: str, explanation: str) -> None:
+    """Nothing more happens until a person acts; the explanation says what to do."""
+    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+        current.set(
+            status=RunStatus.PAUSED,
+            reason=reason,
+            explanation=explanation,
+            waiting_since=current.now,
+            lease_owner="",
+            lease_until=None,
+        )
+        current.event("run.paused", reason=reason)
+
+
+def end_run(
+    lease: Lease, *, status: RunStatus, reason: str = "", explanation: str = "", final_response: str = ""
+) -> None:
+    """The run is over: succeeded, stopped by a limit, or failed with what a person can do about it."""
+    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+        current.set(
+            status=status,
+            reason=reason,
+            explanation=explanation,
+            final_response=final_response,
+            ended_at=current.now,
+            lease_owner="",
+            lease_until=None,
+        )
+        current.event(f"run.{status}", reason=reason)
+
+
+def resume_run(*, run_id: int, actor: str) -> None:
+    """A person says that the reason of the pause is gone: the run goes on where it was."""
+    with change(run_id, actor=actor) as current:
+        if current.run.status != RunStatus.PAUSED:
+            raise ActionError(f"Only a paused run can be resumed; this one is {current.run.status}.")
+        end_waiting(current)
+        # The failed attempt that paused the run counts as one to be tried again.
+        Step.objects.filter(run=current.run, error_action="pause").update(error_action="retry")
+        current.set(status=RunStatus.QUEUED, reason="", explanation="")
+        current.event("run.resumed")

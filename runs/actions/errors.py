@@ -1,0 +1,45 @@
+"""Why an action was refused. Each message is a sentence for the person who asked for it."""
+
+from __future__ import annotations
+
+from runs.models import Approval
+
+
+class ActionError(Exception):
+    """The action did not happen; nothing was written."""
+
+
+class InvalidQuestion(ActionError):
+    """The question is empty, too long or not text."""
+
+
+class UnknownAgent(ActionError):
+    """No agent of that name is installed."""
+
+
+class UnknownScenario(ActionError):
+    """No such incident can be simulated."""
+
+
+class MayNotDecide(ActionError):
+    """This person may not vote on this approval."""
+
+
+class AlreadyDecided(ActionError):
+    """Somebody else was first; `approval` is the row as it stands now."""
+
+    def __init__(self, sentence: str, approval: Approval) -> None:
+        super().__init__(sentence)
+        self.approval = approval
+
+
+class ApprovalExpired(AlreadyDecided):
+    """The deadline passed; the call will not run."""
+
+
+class DigestMismatch(ActionError):
+    """The vote was for other arguments than those that wait now."""
+
+
+class LeaseLost(ActionError):
+    """Another worker drives this run now; what this driver wanted to write is void."""

@@ -1,0 +1,207 @@
+"""Model turns: the attempt before the call, the draft while it streams, the whole turn at its end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from runs import hints
+from runs.actions.change import Change, Lease, change, one_writer
+from runs.actions.errors import LeaseLost
+from runs.models import Step, StepKind, StepStatus
+from runs.money import UnitPrices, Usage
+
+DRAFT_LIMIT = 20_000
+
+
+@dataclass(frozen=True)
+class Charge:
+    """What one attempt used and costs. `prices` None: unpriced. `estimated`: the stream broke off."""
+
+    usage: Usage
+    prices: UnitPrices | None
+    estimated: bool = False
+
+
+@dataclass(frozen=True)
+class ProposedCall:
+    """A tool call as the model proposed it; `arguments` is exact JSON text."""
+
+    tool_use_id: str
+    name: str
+    arguments: str
+    effect: str
+    tool_version: str
+    summary: str
+
+
+@dataclass(frozen=True)
+class CompleteTurn:
+    """An assistant turn whose stream ended properly; `message` is its exact JSON."""
+
+    message: str
+    model: str
+    stop_reason: str
+    api_request_id: str
+    reasoning: str
+    text: str
+    summary: str
+    calls: tuple[ProposedCall, ...]
+
+
+def start_attempt(
+    lease: Lease, *, model: str, attempt: int, request_sha256: str, max_tokens: int, reserved: Decimal | None
+) -> Step:
+    """Record that a request goes out now, before it does: a crash leaves its trace and its reservation."""
+    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+        step = Step.objects.create(
+            run=current.run,
+            seq=current.next_seq(),
+            kind=StepKind.MODEL,
+            status=StepStatus.RUNNING,
+            name=model,
+            attempt=attempt,
+            started_at=current.now,
+            request_sha256=request_sha256,
+            max_tokens=max_tokens,
+            reserved_usd=reserved,
+        )
+        current.add(model_calls=1)
+        current.event("model.started", step=step.seq, attempt=attempt, request_sha256=request_sha256)
+    return step
+
+
+def save_draft(lease: Lease, step: Step, text: str) -> None:
+    """Show what has streamed so far. Display only: it is thrown away when the turn ends.
+
+    Raises LeaseLost when somebody else drives the run: then nobody needs the rest of the stream.
+    """
+    with one_writer():
+        saved = Step.objects.filter(
+            pk=step.pk, status=StepStatus.RUNNING, run__fence=lease.fence, run__lease_owner=lease.owner
+        ).update(draft=text[-DRAFT_LIMIT:])
+        hints.announce(lease.run_id)
+    if not saved:
+        raise LeaseLost("Another worker drives this run now.")
+
+
+def finish_turn(lease: Lease, step: Step, turn: CompleteTurn, charge: Charge) -> None:
+    """Store the whole assistant turn, its cost and the calls it proposes, in one transaction."""
+    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+        step.status = StepStatus.SUCCEEDED
+        step.ended_at = current.now
+        step.name = turn.model
+        step.message = turn.message
+        step.stop_reason = turn.stop_reason
+        step.api_request_id = turn.api_request_id
+        step.reasoning = turn.reasoning
+        step.text = turn.text
+        step.summary = turn.summary[:300]
+        step.draft = ""
+        cost = _book(current, step, charge)
+        step.save()
+        for call in turn.calls:
+            _propose(current, step, call)
+        current.event(
+            "model.finished",
+            step=step.seq,
+            stop_reason=turn.stop_reason,
+            cost_usd=cost,
+            message_sha256=hashlib.sha256(turn.message.encode()).hexdigest(),
+            calls=[call.tool_use_id for call in turn.calls],
+        )
+
+
+def fail_attempt(
+    lease: Lease,
+    step: Step,
+    *,
+    action: str,
+    kind: str,
+    sentence: str,
+    charge: Charge,
+    api_request_id: str = "",
+    retry_after_seconds: float | None = None,
+) -> None:
+    """Record a failed attempt with what it cost; what had streamed is not part of the run."""
+    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+        step.status = StepStatus.FAILED
+        step.ended_at = current.now
+        step.error_action = action
+        step.retry_after_seconds = retry_after_seconds
+        step.error_kind = kind
+        step.error = sentence
+        step.summary = sentence[:300]
+        step.api_request_id = api_request_id
+        step.draft = ""
+        cost = _book(current, step, charge)
+        step.save()
+        current.event("model.failed", step=step.seq, error=kind, action=action, cost_usd=cost)
+
+
+def add_note(lease: Lease, *, name: str, text: str, summary: str) -> None:
+    """Append words of ours to the conversation; they are sent with the next request."""
+    message = json.dumps({"role": "user", "content": [{"type": "text", "text": text}]}, ensure_ascii=False)
+    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+        step = Step.objects.create(
+            run=current.run,
+            seq=current.next_seq(),
+            kind=StepKind.NOTE,
+            status=StepStatus.SUCCEEDED,
+            name=name,
+            summary=summary[:300],
+            text=text,
+            message=message,
+            started_at=current.now,
+            ended_at=current.now,
+        )
+        current.event("note.added", step=step.seq, name=name)
+
+
+def _propose(current: Change, turn: Step, call: ProposedCall) -> None:
+    current.add(tool_calls=1)
+    Step.objects.create(
+        run=current.run,
+        seq=current.next_seq(),
+        parent=turn,
+        kind=StepKind.TOOL,
+        status=StepStatus.PROPOSED,
+        name=call.name[:128],
+        summary=call.summary[:300],
+        tool_use_id=call.tool_use_id,
+        arguments=call.arguments,
+        effect=call.effect,
+        tool_version=call.tool_version,
+        evidence_id=f"ev_{current.run.tool_calls:02d}",
+        started_at=current.now,
+    )
+
+
+def _book(current: Change, step: Step, charge: Charge) -> str:
+    """Write usage, prices and cost to the step, add them to the run, return the cost for the event."""
+    usage, prices = charge.usage, charge.prices
+    tokens: dict[str, Any] = {
+        "input_tokens": usage.input_tokens,
+        "cache_write_5m_tokens": usage.cache_write_5m_tokens,
+        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "output_tokens": usage.output_tokens,
+    }
+    for name, amount in tokens.items():
+        setattr(step, name, amount)
+    current.add(**tokens)
+    step.thinking_tokens = usage.thinking_tokens
+    step.usage_estimated = charge.estimated
+    if prices is None:
+        step.cost_usd, step.price_source = None, "unpriced"
+        if usage.total_tokens:
+            current.add(unpriced_calls=1)
+        return "unpriced"
+    step.cost_usd = prices.cost(usage)
+    step.unit_prices = prices.as_json()
+    step.price_source = prices.source
+    current.add(cost_usd=step.cost_usd)
+    return str(step.cost_usd)

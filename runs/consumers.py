@@ -1,0 +1,277 @@
+"""Live pages: after every hint re-read the rows and send the parts of the page that changed.
+
+The parts are the partials the page itself is made of, sent as out-of-band swaps that morph. A lost
+hint or a lost connection costs nothing: the next look sends what is different by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import parse_qs
+from uuid import UUID
+
+from channels.auth import get_user
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.contrib.auth.models import User
+from django.template.loader import render_to_string
+from django.utils import timezone
+
+from runs.forms import REASONS
+from runs.reading.queue import count_pending, pending_pks, read_card, read_tickets
+from runs.reading.run_page import RunPageView, read_run_page
+from runs.reading.run_rows import RunRow, read_rows
+from runs.reading.runs import Cursor, RunQuery, count_newer, read_facets
+from runs.reading.trace import Row, find_run
+from runs.watching import GROUP, hold_watch, release_watch
+
+SIGNED_OUT = 4401  # the browser does not come back after this code
+GONE = 4404
+LOOK_AGAIN_SECONDS = 10.0
+MAX_ROWS = 100
+
+logger = logging.getLogger(__name__)
+
+
+class Closed(Exception):
+    """This connection ends here, with a code for the browser."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has no types
+    """One open page. Subclasses say which parts it has; `send_changed` sends those that differ."""
+
+    rest_seconds = 0.05  # between two looks: hints that come faster are answered together
+
+    async def connect(self) -> None:
+        await self.accept()
+        self.sent: dict[str, Any] = {}
+        self.prepare(_parameters(self.scope["query_string"]))
+        self._changed = asyncio.Event()
+        self._serving: asyncio.Task[None] | None = None
+        self._held = False
+        if not self.scope["user"].is_authenticated:
+            await self.close(SIGNED_OUT)
+            return
+        await self.channel_layer.group_add(GROUP, self.channel_name)
+        hold_watch(self.channel_layer)
+        self._held = True
+        self._serving = asyncio.create_task(self._serve())
+
+    def prepare(self, parameters: dict[str, str]) -> None:
+        """Take what the address of the connection says."""
+
+    async def disconnect(self, code: int) -> None:
+        if self._serving is not None:
+            self._serving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._serving
+        if self._held:
+            self._held = False
+            await self.channel_layer.group_discard(GROUP, self.channel_name)
+            await release_watch()
+
+    async def runs_changed(self, event: dict[str, Any]) -> None:
+        """A hint from the watcher."""
+        if self.concerns(event["runs"]):
+            self._changed.set()
+
+    def concerns(self, run_ids: Iterable[int]) -> bool:
+        """Does a change of these runs matter to this page?"""
+        return True
+
+    def frames(self, viewer: User) -> list[str]:
+        """What to send now: HTML of the parts that differ from what was sent before."""
+        raise NotImplementedError
+
+    def look_now(self) -> None:
+        """Look again without waiting for a hint."""
+        self._changed.set()
+
+    async def _serve(self) -> None:
+        """Look, send, wait for a hint. Also looks from time to time without one, and says so."""
+        try:
+            while True:
+                frames = await database_sync_to_async(self._read)(await get_user(self.scope))
+                for frame in frames:
+                    await self.send(text_data=frame)
+                await asyncio.sleep(self.rest_seconds)
+                try:
+                    await asyncio.wait_for(self._changed.wait(), LOOK_AGAIN_SECONDS)
+                except TimeoutError:
+                    await self.send(text_data="<!-- still here -->")
+                self._changed.clear()
+        except Closed as closed:
+            await self.close(closed.code)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            logger.exception("A live page broke off; the browser connects again.")
+            await self.close(1011)
+
+    def _read(self, user: Any) -> list[str]:
+        """In a thread with a database connection. A session that ended ends the connection too."""
+        session = self.scope["session"]
+        if not isinstance(user, User) or not user.is_active or not session.exists(session.session_key):
+            raise Closed(SIGNED_OUT)
+        frames = self.frames(user)
+        pending = count_pending(timezone.now())
+        frames.extend(self.changed("pending", pending, "parts/pending.html", {"pending": pending}))
+        return frames
+
+    def changed(self, name: str, value: Any, template: str, context: dict[str, Any]) -> list[str]:
+        """The part as a frame when its value is another than the last one sent."""
+        if name in self.sent and self.sent[name] == value:
+            return []
+        self.sent[name] = value
+        return [render_to_string(template, {**context, "oob": True})]
+
+    def changed_html(self, name: str, template: str, context: dict[str, Any]) -> list[str]:
+        """The same for a part without a value to compare: its HTML is the value."""
+        html = render_to_string(template, {**context, "oob": True})
+        if self.sent.get(name) == html:
+            return []
+        self.sent[name] = html
+        return [html]
+
+
+class FrameConsumer(LiveConsumer):
+    """A page without live content of its own: only the number of pending approvals."""
+
+    def frames(self, viewer: User) -> list[str]:
+        return []
+
+
+class RunConsumer(LiveConsumer):
+    """The page of one run. The browser says which step it shows; nothing said means: follow."""
+
+    run_pk: int | None = None
+    selected: int | None = None
+
+    def prepare(self, parameters: dict[str, str]) -> None:
+        self.selected = _number(parameters.get("step", ""))
+
+    def concerns(self, run_ids: Iterable[int]) -> bool:
+        return self.run_pk is None or self.run_pk in run_ids
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """`{"step": 7}` shows that step, `{"step": null}` follows the live one. Anything else is ignored."""
+        if text_data is None or len(text_data) > 200:
+            return
+        try:
+            step = json.loads(text_data)["step"]
+        except (ValueError, TypeError, KeyError):
+            return
+        if step is None or (isinstance(step, int) and 0 < step < 10**9):
+            self.selected = step
+            self.sent.pop("panel", None)
+            self.look_now()
+
+    def frames(self, viewer: User) -> list[str]:
+        request_id: UUID = self.scope["url_route"]["kwargs"]["request_id"]
+        run = find_run(request_id)
+        if run is None:
+            raise Closed(GONE)
+        self.run_pk = run.pk
+        page = read_run_page(run, selected=self.selected, viewer=viewer, now=timezone.now())
+        context = {"page": page, "viewer": viewer}
+        frames = self._trace(page, context)
+        for part in ("head", "notice", "verdict", "panel"):
+            frames.extend(self.changed_html(part, f"runs/run.html#{part}", context))
+        return frames
+
+    def _trace(self, page: RunPageView, context: dict[str, Any]) -> list[str]:
+        """The axis and the turns that changed; all turns when there are new ones."""
+        rows = page.trace.rows
+        scale = page.trace.scale
+        key = (scale.width, scale.gaps if not scale.live else len(scale.gaps), scale.cap_seconds)
+        frames = self.changed("axis", key, "runs/run.html#axis", context)
+        before: dict[int, Row] = self.sent.get("rows", {})
+        self.sent["rows"] = {row.pk: row for row in rows}
+        if list(before) != [row.pk for row in rows] or "steps" not in self.sent or frames:
+            self.sent["steps"] = True
+            return [*frames, render_to_string("runs/run.html#steps", {**context, "oob": True})]
+        for row in rows:
+            if before[row.pk] != row:
+                frames.append(render_to_string("runs/turn.html", {**context, "row": row, "oob": True}))
+        return frames
+
+
+class RunListConsumer(LiveConsumer):
+    """The list: its rows change in place, and what is new is only counted."""
+
+    rest_seconds = 0.1
+
+    def prepare(self, parameters: dict[str, str]) -> None:
+        self.query = RunQuery.parse(parameters)
+        self.newest = Cursor.parse(parameters.get("newest", ""))
+        self.pks = _numbers(parameters.get("rows", ""))
+
+    def frames(self, viewer: User) -> list[str]:
+        now = timezone.now()
+        frames: list[str] = []
+        for row in read_rows(self.pks, now=now):
+            frames.extend(self._row(row))
+        new = count_newer(self.query, self.newest)
+        context = {"query": self.query, "new": new}
+        frames.extend(self.changed("new", new, "runs/list.html#pill", context))
+        facets = read_facets(self.query)
+        frames.extend(self.changed("facets", facets, "runs/list.html#facets", {"facets": facets}))
+        return frames
+
+    def _row(self, row: RunRow) -> list[str]:
+        return self.changed(f"run-{row.pk}", row, "runs/row.html", {"row": row})
+
+
+class QueueConsumer(LiveConsumer):
+    """The queue: decided entries stay where they are, new ones are only counted."""
+
+    def prepare(self, parameters: dict[str, str]) -> None:
+        self.pks = _numbers(parameters.get("rows", ""))
+        self.open_pk = _number(parameters.get("open", ""))
+
+    def frames(self, viewer: User) -> list[str]:
+        now = timezone.now()
+        frames: list[str] = []
+        for ticket in read_tickets(self.pks, viewer=viewer, now=now):
+            key = (ticket.ask, ticket.ask.is_open)
+            context = {"ticket": ticket, "open": self.open_pk}
+            frames.extend(self.changed(f"ticket-{ticket.ask.pk}", key, "approvals/ticket.html", context))
+        new = len(set(pending_pks(now)) - set(self.pks) - {self.open_pk})
+        frames.extend(self.changed("new", new, "approvals/pill.html", {"new": new}))
+        if self.open_pk is not None:
+            frames.extend(self._card(viewer))
+        return frames
+
+    def _card(self, viewer: User) -> list[str]:
+        assert self.open_pk is not None
+        card = read_card(self.open_pk, viewer=viewer, now=timezone.now())
+        if card is None:
+            return []
+        key = (card.ask, card.ask.is_open, card.step_status, card.step_summary)
+        context = {"card": card, "viewer": viewer, "reasons": REASONS.items()}
+        return self.changed("card", key, "approvals/card.html", context)
+
+
+def _parameters(query_string: bytes) -> dict[str, str]:
+    try:
+        parsed = parse_qs(query_string.decode("utf-8", "replace")[:4000], max_num_fields=20)
+    except ValueError:
+        return {}
+    return {name: values[-1] for name, values in parsed.items()}
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 10 else None
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part.isdecimal() and len(part) < 19][:MAX_ROWS]

@@ -1,0 +1,142 @@
+"""The rows of a run as plain facts: what `moves` decides on and what requests are built from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from runs.models import Run, Step, StepKind, StepStatus
+
+
+@dataclass(frozen=True)
+class Call:
+    """A tool call of a turn."""
+
+    seq: int
+    status: str
+    effect: str
+    error_kind: str = ""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A model turn, or an attempt at one."""
+
+    seq: int
+    status: str
+    stop_reason: str = ""
+    is_empty: bool = False
+    error_action: str = ""
+    error_kind: str = ""
+    error: str = ""
+    retry_after_seconds: float | None = None
+    ended_at: datetime | None = None
+    calls: tuple[Call, ...] = ()
+
+
+@dataclass(frozen=True)
+class Note:
+    """Words of ours in the conversation."""
+
+    seq: int
+    name: str
+    summary: str = ""
+
+
+Item = Attempt | Note
+
+
+@dataclass(frozen=True)
+class History:
+    """All that happened in a run, in order. `prompt_bytes` is the size of what the next request replays."""
+
+    items: tuple[Item, ...]
+    prompt_bytes: int
+
+
+def load_steps(run: Run) -> list[Step]:
+    """The steps of the run in order; one query."""
+    return list(Step.objects.filter(run=run).order_by("seq").defer("draft"))
+
+
+def history(run: Run, steps: list[Step]) -> History:
+    """Facts of these rows."""
+    calls: dict[int | None, list[Call]] = {}
+    for step in steps:
+        if step.kind == StepKind.TOOL:
+            call = Call(step.seq, step.status, step.effect, step.error_kind)
+            calls.setdefault(step.parent_id, []).append(call)
+    items: list[Item] = []
+    size = len(run.config.encode()) + len(run.user_query.encode())
+    for step in steps:
+        if step.kind == StepKind.NOTE:
+            items.append(Note(step.seq, step.name, step.summary))
+        elif step.kind == StepKind.MODEL:
+            items.append(_attempt(step, tuple(calls.get(step.pk, ()))))
+        size += len(step.message.encode()) + len(step.result.encode())
+    return History(tuple(items), size)
+
+
+def _attempt(step: Step, calls: tuple[Call, ...]) -> Attempt:
+    return Attempt(
+        seq=step.seq,
+        status=step.status,
+        stop_reason=step.stop_reason,
+        is_empty=step.status == StepStatus.SUCCEEDED and not _content(step),
+        error_action=step.error_action,
+        error_kind=step.error_kind,
+        error=step.error,
+        retry_after_seconds=step.retry_after_seconds,
+        ended_at=step.ended_at,
+        calls=calls,
+    )
+
+
+def messages(run: Run, steps: list[Step]) -> list[dict[str, Any]]:
+    """The conversation as the API wants it, rebuilt from rows: the same rows give the same bytes.
+
+    Assistant content is replayed exactly as it came in. All results of a turn stand in one user
+    message, in the order of the calls, and notes follow them.
+    """
+    results: dict[int | None, list[dict[str, Any]]] = {}
+    for step in steps:
+        if step.kind == StepKind.TOOL:
+            results.setdefault(step.parent_id, []).append(_tool_result(step))
+    conversation: list[dict[str, Any]] = [_first_message(run)]
+    for step in steps:
+        if step.kind == StepKind.NOTE:
+            _say(conversation, json.loads(step.message)["content"])
+        elif step.kind == StepKind.MODEL and step.status == StepStatus.SUCCEEDED and _content(step):
+            conversation.append({"role": "assistant", "content": _content(step)})
+            _say(conversation, results.get(step.pk, []))
+    return conversation
+
+
+def _content(step: Step) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = json.loads(step.message)["content"]
+    return content
+
+
+def _first_message(run: Run) -> dict[str, Any]:
+    setting = f"Environment: {run.frozen['environment']}. The time is {run.created_at:%Y-%m-%dT%H:%M:%SZ}."
+    return {
+        "role": "user",
+        "content": [{"type": "text", "text": run.user_query}, {"type": "text", "text": setting}],
+    }
+
+
+def _tool_result(step: Step) -> dict[str, Any]:
+    block = {"type": "tool_result", "tool_use_id": step.tool_use_id, "content": step.result}
+    return block | {"is_error": True} if step.is_error else block
+
+
+def _say(conversation: list[dict[str, Any]], blocks: list[dict[str, Any]]) -> None:
+    """Add blocks to the user's side: messages of one role in a row are one message."""
+    if not blocks:
+        return
+    if conversation[-1]["role"] == "user":
+        conversation[-1] = {"role": "user", "content": [*conversation[-1]["content"], *blocks]}
+    else:
+        conversation.append({"role": "user", "content": list(blocks)})

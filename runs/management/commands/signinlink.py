@@ -1,0 +1,31 @@
+"""manage.py signinlink"""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.management.base import BaseCommand, CommandError
+from django.urls import reverse
+
+from runs import actions
+
+
+class Command(BaseCommand):
+    help = "Print an address that signs a user in once, within twelve hours."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Who, and where agentops is reached."""
+        parser.add_argument("username")
+        parser.add_argument("--base-url", default="http://127.0.0.1:8000", help="where agentops is reached")
+
+    def handle(self, *args: Any, username: str, base_url: str, **options: Any) -> None:
+        """Make the link."""
+        user = User.objects.filter(username=username, is_active=True).first()
+        if user is None:
+            raise CommandError(
+                f"There is no active user {username!r}. Make one with: manage.py createsuperuser"
+            )
+        token = actions.make_sign_in_link(user)
+        self.stdout.write(base_url.rstrip("/") + reverse("sign-in-link", args=[token]))

@@ -1,0 +1,107 @@
+"""The question "may this tool call run?", and the votes on it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from runs.models.run import Run
+from runs.models.step import Step
+
+
+class ApprovalState(models.TextChoices):
+    PENDING = "pending", "Pending"
+    APPROVED = "approved", "Approved"
+    REJECTED = "rejected", "Rejected"
+    EXPIRED = "expired", "Expired"
+    CANCELLED = "cancelled", "Cancelled"
+    INVALIDATED = "invalidated", "Invalidated"
+
+
+class Verdict(models.TextChoices):
+    APPROVE = "approve", "Approve"
+    REJECT = "reject", "Reject"
+
+
+class Approval(models.Model):
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="approvals")
+    step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="approvals")
+    revision = models.PositiveIntegerField(default=1)
+    # The canonical bytes that were approved, as text, and the digest that binds a vote to them.
+    arguments = models.TextField()
+    digest = models.CharField(max_length=64)
+    environment = models.CharField(max_length=64)
+    rule = models.CharField(max_length=100)
+    rule_reason = models.TextField()
+    quorum = models.PositiveIntegerField(default=1)
+    # What the reviewer sees: {headline, environment, chips, changes, reversible, object}. Written by the
+    # tool from arguments and a dry run; never by the model.
+    preview = models.TextField()
+    state = models.CharField(max_length=12, choices=ApprovalState, default=ApprovalState.PENDING)
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()  # to decide
+    execute_by = models.DateTimeField(null=True, blank=True)  # to start, once approved
+    execute_within_seconds = models.PositiveIntegerField(default=600)
+    decided_at = models.DateTimeField(null=True, blank=True)
+    redeemed_at = models.DateTimeField(null=True, blank=True)  # set with START: approved is not executed
+
+    class Meta:
+        ordering = ["expires_at", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["step", "revision"], name="approval_revision_once"),
+            models.UniqueConstraint(
+                fields=["step"], condition=Q(state="pending"), name="approval_one_open_per_call"
+            ),
+            models.CheckConstraint(condition=Q(quorum__gte=1), name="approval_needs_someone"),
+            models.CheckConstraint(condition=Q(state__in=ApprovalState.values), name="approval_state_known"),
+        ]
+        indexes = [
+            models.Index(  # the queue, and the sweeper of deadlines
+                fields=["expires_at"], condition=Q(state="pending"), name="approval_pending"
+            ),
+            models.Index(fields=["-decided_at"], name="approval_decided"),  # the decided tab
+        ]
+
+    def __str__(self) -> str:
+        return f"approval {self.pk} of step {self.step_id}: {self.state}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.state == ApprovalState.PENDING
+
+    def has_expired(self, now: datetime) -> bool:
+        return now >= self.expires_at
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The preview as data for the approval card."""
+        loaded: dict[str, Any] = json.loads(self.preview)
+        return loaded
+
+
+class Vote(models.Model):
+    approval = models.ForeignKey(Approval, on_delete=models.CASCADE, related_name="votes")
+    revision = models.PositiveIntegerField()
+    digest = models.CharField(max_length=64)
+    voter = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="votes")
+    verdict = models.CharField(max_length=8, choices=Verdict)
+    reason = models.TextField(blank=True, default="")
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["at", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["approval", "revision", "voter"], name="vote_once_per_person_and_revision"
+            ),
+            models.CheckConstraint(condition=Q(verdict__in=Verdict.values), name="vote_verdict_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.verdict} on approval {self.approval_id}"

@@ -1,0 +1,139 @@
+"""A run: one task given to an agent, from question to final response."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+from django.utils import timezone
+
+
+class RunStatus(models.TextChoices):
+    QUEUED = "queued", "Queued"
+    RUNNING = "running", "Running"
+    WAITING = "waiting", "Waiting"
+    PAUSED = "paused", "Paused"
+    SUCCEEDED = "succeeded", "Succeeded"
+    STOPPED = "stopped", "Stopped"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+ENDED = frozenset({RunStatus.SUCCEEDED, RunStatus.STOPPED, RunStatus.FAILED, RunStatus.CANCELLED})
+
+
+class Run(models.Model):
+    request_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    agent = models.CharField(max_length=64)
+    model = models.CharField(max_length=64)
+    user_query = models.TextField()
+    status = models.CharField(max_length=12, choices=RunStatus, default=RunStatus.QUEUED)
+    # Why it has this status: a code for queries, and a sentence a person can act on.
+    reason = models.CharField(max_length=64, blank=True, default="")
+    explanation = models.TextField(blank=True, default="")
+    # Frozen at start, exact JSON text: model, max_tokens, system, tools, thinking, limits, environment.
+    config = models.TextField()
+    simulated = models.BooleanField(default=False)
+    source = models.CharField(max_length=12, default="native")
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="runs"
+    )
+    started_by = models.CharField(max_length=150)  # who, in words, also when it was no user
+    parent_run = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT)
+    final_response = models.TextField(blank=True, default="")
+
+    # Totals, kept in the transaction that changes them.
+    step_count = models.PositiveIntegerField(default=0)
+    model_calls = models.PositiveIntegerField(default=0)
+    tool_calls = models.PositiveIntegerField(default=0)
+    input_tokens = models.PositiveBigIntegerField(default=0)
+    cache_write_5m_tokens = models.PositiveBigIntegerField(default=0)
+    cache_write_1h_tokens = models.PositiveBigIntegerField(default=0)
+    cache_read_tokens = models.PositiveBigIntegerField(default=0)
+    output_tokens = models.PositiveBigIntegerField(default=0)
+    cost_usd = models.DecimalField(max_digits=20, decimal_places=10, default=Decimal(0))
+    unpriced_calls = models.PositiveIntegerField(default=0)
+
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    waiting_since = models.DateTimeField(null=True, blank=True)
+    waited_seconds = models.FloatField(default=0)  # for people; limits on time do not count it
+    retry_at = models.DateTimeField(null=True, blank=True)
+
+    # The lease: whoever holds it drives the run. Every write of a driver checks the fence.
+    lease_owner = models.CharField(max_length=100, blank=True, default="")
+    lease_until = models.DateTimeField(null=True, blank=True)
+    fence = models.PositiveIntegerField(default=0)
+
+    last_event = models.PositiveIntegerField(default=0)
+    last_event_hash = models.CharField(max_length=64, blank=True, default="")
+
+    class Meta:
+        ordering = ["-created_at", "-id"]
+        constraints = [
+            models.CheckConstraint(condition=Q(cost_usd__gte=0), name="run_cost_not_negative"),
+            models.CheckConstraint(condition=Q(status__in=RunStatus.values), name="run_status_known"),
+        ]
+        indexes = [
+            models.Index(fields=["-created_at", "-id"], name="run_newest"),  # the list
+            models.Index(fields=["status", "-created_at", "-id"], name="run_status_newest"),  # its filter
+            models.Index(  # the workers: what can be claimed
+                fields=["created_at"],
+                condition=Q(status__in=[RunStatus.QUEUED, RunStatus.RUNNING]),
+                name="run_claimable",
+            ),
+        ]
+        permissions = [("decide", "Can approve and reject tool calls"), ("start", "Can start runs")]
+
+    def __str__(self) -> str:
+        return f"run {self.pk}: {self.user_query[:60]}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("run", args=[self.request_id])
+
+    @property
+    def is_ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def frozen(self) -> dict[str, Any]:
+        """The frozen configuration as a dictionary; requests are built from it, never from memory."""
+        loaded: dict[str, Any] = json.loads(self.config)
+        return loaded
+
+    @property
+    def total_tokens(self) -> int:
+        return (
+            self.input_tokens
+            + self.cache_write_5m_tokens
+            + self.cache_write_1h_tokens
+            + self.cache_read_tokens
+            + self.output_tokens
+        )
+
+    @property
+    def cache_hit_share(self) -> float | None:
+        """Share of all input tokens that came from the cache, 0 to 1; None before any input."""
+        sent = self.total_tokens - self.output_tokens
+        return self.cache_read_tokens / sent if sent else None
+
+    def elapsed(self, now: datetime | None = None) -> timedelta:
+        """From the start to the end, or to now; zero while queued."""
+        if self.started_at is None:
+            return timedelta(0)
+        return (self.ended_at or now or timezone.now()) - self.started_at
+
+    def active_seconds(self, now: datetime) -> float:
+        """Elapsed seconds without the time spent waiting for people."""
+        waited = self.waited_seconds
+        if self.waiting_since is not None:
+            waited += (now - self.waiting_since).total_seconds()
+        return max(0.0, self.elapsed(now).total_seconds() - waited)

@@ -1,0 +1,137 @@
+"""One run as one JSON log."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+from runs.models import Run, Step, StepKind, StepStatus
+
+
+def run_log(run: Run) -> dict[str, Any]:
+    """The whole run as JSON-ready data; money is exact decimal text in USD, times are UTC.
+
+    `cost_usd` is the sum of `model_calls[].cost_usd`; an unpriced call has null there and is counted in
+    `unpriced_calls`.
+    """
+    steps = list(run.steps.order_by("seq"))
+    tools = [step for step in steps if step.kind == StepKind.TOOL]
+    turns = [step for step in steps if step.kind == StepKind.MODEL]
+    return {
+        "request_id": str(run.request_id),
+        "agent": run.agent,
+        "model": run.model,
+        "simulated": run.simulated,
+        "status": run.status,
+        "reason": run.reason,
+        "explanation": run.explanation,
+        "user_query": run.user_query,
+        "claude_reasoning": [
+            {"step": step.seq, "reasoning": step.reasoning, "text": step.text}
+            for step in turns
+            if step.status == StepStatus.SUCCEEDED
+        ],
+        "tool_calls": [_tool_call(step) for step in tools],
+        "tool_results": [_tool_result(step) for step in tools],
+        "final_response": run.final_response,
+        "total_tokens": run.total_tokens,
+        "cost_usd": money(run.cost_usd),
+        "unpriced_calls": run.unpriced_calls,
+        "model_calls": [_model_call(step) for step in turns],
+        "approvals": _approvals(run),
+        "started_by": run.started_by,
+        "created_at": run.created_at.isoformat(),
+        "started_at": run.started_at.isoformat() if run.started_at else None,
+        "ended_at": run.ended_at.isoformat() if run.ended_at else None,
+        "waited_seconds": round(run.waited_seconds, 3),
+        "events": [
+            {"seq": event.seq, "kind": event.kind, "actor": event.actor, "at": event.at.isoformat()}
+            | {"data": event.fields, "hash": event.hash}
+            for event in run.events.order_by("seq")
+        ],
+    }
+
+
+def money(amount: Decimal | None) -> str | None:
+    """Exact decimal text without an exponent or trailing zeros; None for unpriced."""
+    if amount is None:
+        return None
+    text = f"{amount:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _tool_call(step: Step) -> dict[str, Any]:
+    return {
+        "id": step.tool_use_id,
+        "step": step.seq,
+        "name": step.name,
+        "args": step.parsed_arguments,
+        "effect": step.effect,
+        "status": step.status,
+        "evidence_id": step.evidence_id,
+        "started_at": step.started_at.isoformat(),
+        "seconds": round(step.duration.total_seconds() - step.waited_seconds, 3) if step.duration else None,
+        "waited_seconds": round(step.waited_seconds, 3),
+    }
+
+
+def _tool_result(step: Step) -> dict[str, Any]:
+    content: Any = step.envelope
+    if content is None:
+        content = step.result or None
+    return {
+        "tool_use_id": step.tool_use_id,
+        "name": step.name,
+        "is_error": step.is_error,
+        "content": content,
+    }
+
+
+def _model_call(step: Step) -> dict[str, Any]:
+    return {
+        "step": step.seq,
+        "model": step.name,
+        "attempt": step.attempt,
+        "status": step.status,
+        "stop_reason": step.stop_reason,
+        "error": step.error,
+        "usage": {
+            "input_tokens": step.input_tokens,
+            "cache_write_5m_tokens": step.cache_write_5m_tokens,
+            "cache_write_1h_tokens": step.cache_write_1h_tokens,
+            "cache_read_tokens": step.cache_read_tokens,
+            "output_tokens": step.output_tokens,
+            "thinking_tokens": step.thinking_tokens,
+            "estimated": step.usage_estimated,
+        },
+        "usd_per_million_tokens": json.loads(step.unit_prices) if step.unit_prices else None,
+        "price_source": step.price_source,
+        "cost_usd": money(step.cost_usd),
+        "request_sha256": step.request_sha256,
+        "api_request_id": step.api_request_id,
+    }
+
+
+def _approvals(run: Run) -> list[dict[str, Any]]:
+    approvals = run.approvals.select_related("step").prefetch_related("votes__voter").order_by("id")
+    return [
+        {
+            "step": approval.step.seq,
+            "tool_use_id": approval.step.tool_use_id,
+            "state": approval.state,
+            "digest": approval.digest,
+            "arguments": approval.arguments,
+            "rule": approval.rule,
+            "votes": [
+                {
+                    "voter": vote.voter.get_username(),
+                    "verdict": vote.verdict,
+                    "reason": vote.reason,
+                    "at": vote.at.isoformat(),
+                }
+                for vote in approval.votes.all()
+            ],
+        }
+        for approval in approvals
+    ]

@@ -1,0 +1,158 @@
+"""The whole run page as one value: the page and its live updates are made of the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from django.contrib.auth.models import User
+
+from runs.models import Run, RunStatus, Step, StepKind
+from runs.reading.steps import StepDetail, read_step
+from runs.reading.trace import Trace, read_trace
+from tools.models import Ticket
+
+TITLE_CHARACTERS = 60
+QUESTION_CHARACTERS = 400
+STATUS_WORDS = {RunStatus.WAITING: "Waiting for a person"}
+VERDICT_WORDS = {RunStatus.SUCCEEDED: "Answered", RunStatus.STOPPED: "Stopped at a limit"}
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Why a run is in a state that needs attention, in a sentence a person can act on."""
+
+    tone: str
+    icon: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was measured after a change, against what was expected of it."""
+
+    seq: int
+    tool: str
+    expected: str
+    observed: str
+    passed: bool
+
+
+@dataclass(frozen=True)
+class RunPageView:
+    """A run, its trace, and the step in the panel. `selected` None follows the live step."""
+
+    trace: Trace
+    detail: StepDetail | None
+    selected: int | None
+    tickets: tuple[str, ...]
+    checks: tuple[Check, ...]
+    evidence: dict[str, int]  # evidence id -> number of the step
+
+    @property
+    def run(self) -> Run:
+        return self.trace.run
+
+    @property
+    def following(self) -> bool:
+        return self.selected is None and not self.run.is_ended
+
+    @property
+    def shown_seq(self) -> int | None:
+        return self.detail.step.seq if self.detail else None
+
+    @cached_property
+    def question(self) -> str:
+        text = self.run.user_query
+        return text[:QUESTION_CHARACTERS].rstrip() + "…" if self.question_is_cut else text
+
+    @property
+    def question_is_cut(self) -> bool:
+        return len(self.run.user_query) > QUESTION_CHARACTERS
+
+    @property
+    def title(self) -> str:
+        """For the tab of the browser: the status first, it is what people look for."""
+        return f"{self.run.get_status_display()} · {self.run.user_query[:TITLE_CHARACTERS]} · agentops"
+
+    @property
+    def status_word(self) -> str:
+        if self.run.status == RunStatus.WAITING and self.trace.open_asks:
+            return "Waiting for approval"
+        if self.run.status == RunStatus.QUEUED and self.run.retry_at:
+            return "Tries again soon"
+        return STATUS_WORDS.get(RunStatus(self.run.status), "")
+
+    @property
+    def verdict_word(self) -> str:
+        return VERDICT_WORDS.get(RunStatus(self.run.status), "")
+
+    @property
+    def notice(self) -> Notice | None:
+        return _notice(self.run)
+
+
+def read_run_page(run: Run, *, selected: int | None, viewer: User, now: datetime) -> RunPageView:
+    """The page with this step in its panel; a step that does not exist falls back to the live one."""
+    trace = read_trace(run, viewer=viewer, now=now)
+    if selected not in trace.seqs:
+        selected = None
+    shown = selected if selected is not None else trace.current_seq
+    detail = read_step(run, shown, viewer=viewer, now=now) if shown is not None else None
+    tickets = Ticket.objects.filter(request_id=str(run.request_id)).order_by("pk")
+    return RunPageView(
+        trace=trace,
+        detail=detail,
+        selected=selected,
+        tickets=tuple(tickets.values_list("reference", flat=True)[:5]),
+        checks=_checks(run) if run.final_response else (),
+        evidence=_evidence(run) if run.final_response else {},
+    )
+
+
+def _evidence(run: Run) -> dict[str, int]:
+    cited = run.steps.filter(kind=StepKind.TOOL, evidence_id__gt="").values_list("evidence_id", "seq")
+    return dict(cited)
+
+
+def _checks(run: Run) -> tuple[Check, ...]:
+    """The verification each executed change reported in its result."""
+    changes = run.steps.filter(kind=StepKind.TOOL, effect="destructive", result__gt="").order_by("seq")
+    return tuple(check for step in changes if (check := _check(step)) is not None)
+
+
+def _check(step: Step) -> Check | None:
+    data = (step.envelope or {}).get("data")
+    verification = data.get("verification") if isinstance(data, dict) else None
+    if not isinstance(verification, dict) or not isinstance(verification.get("passed"), bool):
+        return None
+    return Check(
+        seq=step.seq,
+        tool=step.name,
+        expected=_short(verification.get("expected")),
+        observed=_short(verification.get("observed")),
+        passed=verification["passed"],
+    )
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:79] + "…"
+
+
+def _notice(run: Run) -> Notice | None:
+    if not run.explanation:
+        return None
+    titles = {
+        RunStatus.FAILED: ("bad", "failed", "The run failed"),
+        RunStatus.STOPPED: ("", "stopped", "The run was stopped at a limit"),
+        RunStatus.PAUSED: ("warn", "paused", "The run is paused and needs a person"),
+        RunStatus.CANCELLED: ("", "cancelled", "The run was cancelled"),
+        RunStatus.QUEUED: ("warn", "queued", "The run waits before it goes on"),
+    }
+    found = titles.get(RunStatus(run.status))
+    return Notice(*found, run.explanation) if found else None

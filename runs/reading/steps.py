@@ -1,0 +1,130 @@
+"""One step in full, for the panel beside the trace."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.contrib.auth.models import User
+
+from runs.models import Event, Run, Step, StepKind, StepStatus
+from runs.reading.asks import Ask, ask_of, with_votes
+
+MILLION = Decimal(1_000_000)
+MAX_EVENTS = 50
+
+CLASSES = (
+    ("Input", "input_tokens", "input"),
+    ("Cache write, 5 min", "cache_write_5m_tokens", "cache_write_5m"),
+    ("Cache write, 1 h", "cache_write_1h_tokens", "cache_write_1h"),
+    ("Cache read", "cache_read_tokens", "cache_read"),
+    ("Output", "output_tokens", "output"),
+)
+
+
+@dataclass(frozen=True)
+class UsageLine:
+    """One class of tokens: how many, at what price per million, for how much. None: no price is known."""
+
+    label: str
+    tokens: int
+    price: Decimal | None
+    cost: Decimal | None
+
+
+@dataclass(frozen=True)
+class StepEvent:
+    """One event that concerns the step."""
+
+    seq: int
+    kind: str
+    actor: str
+    at: datetime
+    note: str
+
+
+@dataclass(frozen=True)
+class StepDetail:
+    """What the panel shows of one step."""
+
+    step: Step
+    turn: int | None  # which model turn of the run this is, from 1
+    ask: Ask | None
+    usage: tuple[UsageLine, ...]
+    events: tuple[StepEvent, ...]
+    parent_seq: int | None
+    neighbours: tuple[int | None, int | None]
+
+    @property
+    def is_streaming(self) -> bool:
+        return self.step.status == StepStatus.RUNNING
+
+    @property
+    def word(self) -> str:
+        """The status word, where the usual one says too little."""
+        return "Streaming" if self.is_streaming else ""
+
+    @property
+    def title(self) -> str:
+        kinds = {StepKind.MODEL: "Model turn", StepKind.NOTE: "Note to the model"}
+        return kinds.get(StepKind(self.step.kind), self.step.name)
+
+    @property
+    def ran_seconds(self) -> float | None:
+        """How long the step itself worked, without waiting for people."""
+        length = self.step.duration
+        return None if length is None else max(0.0, length.total_seconds() - self.step.waited_seconds)
+
+
+def read_step(run: Run, seq: int, *, viewer: User, now: datetime) -> StepDetail | None:
+    """The step of this number in full, or None: at most five queries."""
+    step = run.steps.select_related("parent").filter(seq=seq).first()
+    if step is None:
+        return None
+    step.run = run
+    approval = (
+        with_votes(step.approvals.order_by("-revision")).first() if step.kind == StepKind.TOOL else None
+    )
+    is_model = step.kind == StepKind.MODEL
+    return StepDetail(
+        step=step,
+        turn=run.steps.filter(kind=StepKind.MODEL, seq__lte=seq).count() if is_model else None,
+        ask=ask_of(approval, step_seq=seq, tool=step.name, viewer=viewer, now=now) if approval else None,
+        usage=_usage(step) if is_model else (),
+        events=_events(run, seq),
+        parent_seq=step.parent.seq if step.parent else None,
+        neighbours=(seq - 1 if seq > 1 else None, seq + 1 if seq < run.step_count else None),
+    )
+
+
+def _usage(step: Step) -> tuple[UsageLine, ...]:
+    prices: dict[str, Any] = json.loads(step.unit_prices) if step.unit_prices else {}
+    lines = []
+    for label, column, price_name in CLASSES:
+        count: int = getattr(step, column)
+        if not count and column != "input_tokens":
+            continue
+        price = Decimal(prices[price_name]) if price_name in prices else None
+        lines.append(UsageLine(label, count, price, None if price is None else count * price / MILLION))
+    return tuple(lines) if step.total_tokens else ()
+
+
+def _events(run: Run, seq: int) -> tuple[StepEvent, ...]:
+    near = run.events.filter(data__contains=f'"step":{seq}')[: 4 * MAX_EVENTS]
+    return tuple(
+        StepEvent(event.seq, event.kind, event.actor, event.at, _note(event))
+        for event in near
+        if event.fields.get("step") == seq
+    )[:MAX_EVENTS]
+
+
+def _note(event: Event) -> str:
+    """The one word of an event that is worth a line."""
+    fields = event.fields
+    for name in ("verdict", "rule", "reason", "error", "stop_reason", "status"):
+        if fields.get(name):
+            return str(fields[name]).replace("_", " ")
+    return ""

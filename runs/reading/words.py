@@ -1,0 +1,111 @@
+"""Numbers and times as people read them. Pure; the pages and their live updates use the same words."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+SMALLEST_SHOWN = Decimal("0.0001")
+
+
+def money(amount: Decimal | None) -> str:
+    """USD: four decimals, two from ten dollars on. None is "unpriced", which is not zero."""
+    if amount is None:
+        return "unpriced"
+    if amount == 0:
+        return "$0"
+    if amount < SMALLEST_SHOWN:
+        return "< $0.0001"
+    return f"${amount:,.2f}" if amount >= 10 else f"${amount:.4f}"
+
+
+def unit_price(amount: Decimal | str | None) -> str:
+    """USD per million tokens, with at least two decimals and no trailing zeros beyond them."""
+    if amount is None or amount == "":
+        return ""
+    text = f"{Decimal(amount).normalize():f}"
+    whole, _, cents = text.partition(".")
+    return f"{whole}.{cents.ljust(2, '0')}"
+
+
+def tokens(count: int) -> str:
+    """214, 52.0k, 486k, 61.4M."""
+    if count < 1000:
+        return str(count)
+    if count < 99_950:
+        return f"{count / 1000:.1f}k"
+    if count < 999_500:
+        return f"{count / 1000:.0f}k"
+    return f"{count / 1_000_000:.1f}M"
+
+
+def percent(share: float | Decimal | None) -> str:
+    """0.493 is "49 %"; None is a dash."""
+    return "–" if share is None else f"{round(100 * float(share))} %"
+
+
+def seconds_of(value: timedelta | float | int) -> float:
+    """Seconds, never below zero: clocks of two processes may disagree a little."""
+    return max(0.0, value.total_seconds() if isinstance(value, timedelta) else float(value))
+
+
+def duration(value: timedelta | float | int | None) -> str:
+    """400 ms, 7.4 s, 61.8 s, 12:04, 1:02:03; empty for None."""
+    if value is None:
+        return ""
+    seconds = seconds_of(value)
+    if seconds < 0.9995:
+        return f"{round(seconds * 1000)} ms"
+    return f"{seconds:.1f} s" if seconds < 99.95 else clock(seconds)
+
+
+def clock(value: timedelta | float | int | None) -> str:
+    """0:38, 12:04, 1:02:03, 2 d 3:04:05."""
+    if value is None:
+        return ""
+    whole = math.floor(seconds_of(value))
+    days, rest = divmod(whole, DAY)
+    hours, rest = divmod(rest, HOUR)
+    minutes, seconds = divmod(rest, MINUTE)
+    text = f"{hours}:{minutes:02}:{seconds:02}" if hours or days else f"{minutes}:{seconds:02}"
+    return f"{days} d {text}" if days else text
+
+
+def span(value: timedelta | float | int) -> str:
+    """About how long, in one unit: 12 s, 5 min, 3 h, 2 days."""
+    seconds = seconds_of(value)
+    if seconds < MINUTE:
+        return f"{math.floor(seconds)} s"
+    if seconds < HOUR:
+        return f"{math.floor(seconds / MINUTE)} min"
+    if seconds < 2 * DAY:
+        return f"{math.floor(seconds / HOUR)} h"
+    return f"{math.floor(seconds / DAY)} days"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """ "just now", "12 s ago", "5 min ago"."""
+    seconds = seconds_of(now - moment)
+    return "just now" if seconds < 2 else f"{span(seconds)} ago"
+
+
+def epoch_ms(moment: datetime) -> int:
+    """Milliseconds since 1970, for the clocks in the browser."""
+    return math.floor(moment.timestamp() * 1000)
+
+
+def plain(text: str) -> str:
+    """Untrusted text: control and direction characters made visible, lone surrogates replaced."""
+    whole = text.encode("utf-8", "replace").decode("utf-8")
+    if whole.isprintable():
+        return whole
+    return "".join(_visible(character) for character in whole)
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    hidden = (code < 0x20 and character not in "\n\t\r") or 0x7F <= code < 0xA0
+    turning = 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069 or code in {0x200E, 0x200F, 0x061C}
+    return f"\\u{code:04x}" if hidden or turning else character

@@ -1,0 +1,15 @@
+"""Addresses of the live connections: the address of the page behind `/live`."""
+
+from __future__ import annotations
+
+from django.urls import path
+from django.urls.resolvers import URLPattern
+
+from runs import consumers
+
+websocket_urlpatterns: list[URLPattern] = [
+    path("live/", consumers.FrameConsumer.as_asgi()),
+    path("live/runs/", consumers.RunListConsumer.as_asgi()),
+    path("live/runs/<uuid:request_id>/", consumers.RunConsumer.as_asgi()),
+    path("live/approvals/", consumers.QueueConsumer.as_asgi()),
+]

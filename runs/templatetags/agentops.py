@@ -1,0 +1,215 @@
+"""Tags and filters of the pages. A builtin of the template engine: nothing has to be loaded."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django import template
+from django.contrib.auth.models import User
+from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString, mark_safe
+
+from runs.access import Permission, may_vote
+from runs.reading import words
+from runs.reading.asks import Ask
+from runs.reading.runs import RunQuery
+from runs.reading.timescale import percent_text
+from runs.templatetags.json_tree import json_tree
+
+register = template.Library()
+
+register.filter("tokens", words.tokens)
+register.filter("percent", words.percent)
+register.filter("unit_price", words.unit_price)
+register.filter("duration", words.duration)
+register.filter("clock", words.clock)
+register.filter("span", words.span)
+register.filter("plain", words.plain)
+register.filter("epoch_ms", words.epoch_ms)
+register.simple_tag(json_tree)
+
+SHAPES = {"executing": "running", "pending": "waiting"}
+WORDS = {"unknown": "Outcome unknown"}
+EVIDENCE = re.compile(r"\bev_\d+\b")
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """One symbol of the sprite in base.html; decoration, the word stands beside it."""
+    return format_html(
+        '<svg class="icon" width="16" height="16" aria-hidden="true"><use href="#i-{}"/></svg>', name
+    )
+
+
+@register.simple_tag
+def status(state: str, word: str = "", badge: bool = False) -> SafeString:
+    """A status as shape, word and colour. `word` replaces the usual one."""
+    return format_html(
+        '<span class="status is-{}{}">{}{}</span>',
+        state,
+        " badge" if badge else "",
+        icon(SHAPES.get(state, state)),
+        word or WORDS.get(state, state.capitalize()),
+    )
+
+
+@register.simple_tag
+def money(amount: Decimal | None, simulated: bool = False) -> SafeString:
+    """An amount in USD; a simulated one gets its dotted line. None says "unpriced"."""
+    text = words.money(amount)
+    if not simulated or amount is None:
+        return format_html("{}", text)
+    return format_html('<span class="sim" title="simulated">{}</span>', text)
+
+
+@register.simple_tag
+def moment(value: datetime | None, style: str = "clock") -> SafeString:
+    """A time in UTC. Styles: clock 07:00:04, minute 07:00, full 2026-11-22 07:00:04 UTC."""
+    if value is None:
+        return mark_safe("")
+    formats = {"clock": "%H:%M:%S", "minute": "%H:%M", "full": "%Y-%m-%d %H:%M:%S UTC"}
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        value.isoformat(timespec="seconds"),
+        value.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        value.strftime(formats[style]),
+    )
+
+
+@register.simple_tag
+def ago(value: datetime | None) -> SafeString:
+    """How long ago; the browser keeps it counting."""
+    if value is None:
+        return mark_safe("")
+    return format_html(
+        '<time datetime="{}" title="{}" data-ago="{}">{}</time>',
+        value.isoformat(timespec="seconds"),
+        value.strftime("%Y-%m-%d %H:%M:%S UTC"),
+        words.epoch_ms(value),
+        words.ago(value, timezone.now()),
+    )
+
+
+@register.simple_tag
+def countdown(until: datetime) -> SafeString:
+    """Time left; the browser counts it down and stops at zero."""
+    left = until - timezone.now()
+    return format_html(
+        '<time datetime="PT{}S" data-until="{}">{}</time>',
+        round(words.seconds_of(left)),
+        words.epoch_ms(until),
+        words.clock(left),
+    )
+
+
+@register.simple_tag
+def elapsed(since: datetime | None, until: datetime | None = None, style: str = "clock") -> SafeString:
+    """Time between two moments; without an end the browser keeps it counting."""
+    if since is None:
+        return mark_safe("–")
+    show = words.clock if style == "clock" else words.duration
+    if until is not None:
+        return format_html("{}", show(until - since))
+    return format_html(
+        '<time data-since="{}" data-style="{}">{}</time>',
+        words.epoch_ms(since),
+        style,
+        show(timezone.now() - since),
+    )
+
+
+@register.simple_tag
+def paragraphs(text: str, caret: bool = False) -> SafeString:
+    """Untrusted prose as escaped paragraphs. `caret` marks the last one as still being written."""
+    parts = [part.strip("\n") for part in words.plain(text).split("\n\n") if part.strip()]
+    if caret and not parts:
+        parts = [""]
+    last = len(parts) - 1
+    return format_html_join(
+        "",
+        "<p{}>{}</p>",
+        ((mark_safe(' class="caret"') if caret and i == last else "", part) for i, part in enumerate(parts)),
+    )
+
+
+@register.simple_tag
+def answer(text: str, evidence: dict[str, int]) -> SafeString:
+    """The final answer as escaped paragraphs; evidence ids link to the steps they come from."""
+
+    def link(match: re.Match[str]) -> str:
+        seq = evidence.get(match.group())
+        return f'<a href="?step={seq}">{match.group()}</a>' if seq else match.group()
+
+    return mark_safe(EVIDENCE.sub(link, paragraphs(text)))  # noqa: S308 - escaped by paragraphs
+
+
+@register.simple_tag
+def permission_to_vote(user: User, ask: Ask) -> Permission:
+    """Whether this person may vote on this approval now, or the sentence why not."""
+    return may_vote(user, ask)
+
+
+@register.simple_tag
+def list_without(query: RunQuery, name: str) -> str:
+    """The query string of the same list without one of its filters."""
+    return query.without(name).address
+
+
+@register.simple_tag
+def severity(value: str) -> SafeString:
+    """A severity as a chip; the two that wake people are marked."""
+    tones = {"sev1": " tone-bad", "sev2": " tone-warn"}
+    return format_html('<span class="chip{}">{}</span>', tones.get(value, ""), value)
+
+
+@register.filter
+def signed_percent(change: float) -> str:
+    """0.12 is "+12 %"."""
+    return f"{'−' if change < 0 else '+'}{abs(round(100 * change))} %"
+
+
+@register.filter
+def svg_percent(share: float | None) -> str:
+    """A share as the width of an SVG rectangle."""
+    return percent_text(100 * (share or 0))
+
+
+@register.filter
+def grouped(number: int | str) -> str:
+    """1,234,567; text stays as it is."""
+    return number if isinstance(number, str) else f"{number:,}"
+
+
+@register.filter
+def short(value: Any, length: int = 8) -> str:
+    """The first characters of an id or hash."""
+    return str(value)[:length]
+
+
+@register.filter
+def short_hash(value: str) -> str:
+    """9f3c…41b7"""
+    return f"{value[:4]}…{value[-4:]}" if len(value) > 8 else value
+
+
+@register.filter
+def plural(count: int, word: str) -> str:
+    """1 step, 2 steps; give "entry,entries" when the plural is not made with an s."""
+    one, _, many = word.partition(",")
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+@register.filter
+def seconds(value: timedelta | float | None) -> str:
+    """A limit in seconds as a span: 900 is "15 min"."""
+    return "" if value is None else words.span(value)
+
+
+@register.filter
+def code_words(value: str) -> str:
+    """A code name as words: outcome_unknown is "outcome unknown"."""
+    return value.replace("_", " ")

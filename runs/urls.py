@@ -1,0 +1,25 @@
+"""Addresses of the pages. Names are what templates and redirects use."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from runs.views import approvals, costs, health, runs, sign_in, tickets
+
+urlpatterns = [
+    path("", runs.run_list, name="runs"),
+    path("runs/new", runs.run_new, name="run-new"),
+    path("runs/<uuid:request_id>/", runs.run_page, name="run"),
+    path("runs/<uuid:request_id>.json", runs.run_json, name="run-json"),
+    path("approvals/", approvals.queue, name="approvals"),
+    path("approvals/decided/", approvals.decided, name="approvals-decided"),
+    path("approvals/<int:pk>/", approvals.approval, name="approval"),
+    path("approvals/<int:pk>/decide/", approvals.decide_view, name="decide"),
+    path("costs/", costs.costs, name="costs"),
+    path("tickets/", tickets.ticket_list, name="tickets"),
+    path("tickets/<str:reference>/", tickets.ticket_page, name="ticket"),
+    path("healthz", health.healthz, name="healthz"),
+    path("sign-in/", sign_in.sign_in, name="sign-in"),
+    path("sign-in/<str:token>/", sign_in.sign_in_link, name="sign-in-link"),
+    path("sign-out/", sign_in.sign_out, name="sign-out"),
+]

@@ -1,0 +1,82 @@
+"""Designed error pages: what happened, in one sentence, and where to go on. No traceback, ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.template import loader
+
+DEFAULTS = {
+    400: ("Bad request", "The browser sent something that makes no sense here. Go back and try again."),
+    403: ("Not allowed", "You may not do this. Ask an administrator for the permission."),
+    404: ("Not found", "There is no such page. It may have been mistyped."),
+    405: ("Not done this way", "This address cannot be used this way. Nothing was changed."),
+    413: ("Too large", "That was larger than this page takes. Shorten it and send it again."),
+}
+
+
+def error_page(request: HttpRequest, status: int, *, title: str = "", sentence: str = "") -> HttpResponse:
+    """The error page of this status, with words of its own when they are given."""
+    usual_title, usual_sentence = DEFAULTS[status]
+    context = {"status": status, "title": title or usual_title, "sentence": sentence or usual_sentence}
+    return render(request, "errors/error.html", context, status=status)
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """400; a body that is too large to be read is said to be so."""
+    if type(exception).__name__ in {"RequestDataTooBig", "TooManyFieldsSent", "TooManyFilesSent"}:
+        return error_page(request, 413)
+    return error_page(request, 400)
+
+
+def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """403; the exception may carry the sentence to show."""
+    return error_page(request, 403, sentence=str(exception or ""))
+
+
+def page_not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """404; a view may raise Http404 with the sentence to show."""
+    written_here = isinstance(exception, Http404) and exception.args and isinstance(exception.args[0], str)
+    return error_page(request, 404, sentence=str(exception) if written_here else "")
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """500, from a template that needs neither database nor request."""
+    return HttpResponse(loader.get_template("errors/500.html").render(), status=500)
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """403 for a form that is too old or was sent from elsewhere."""
+    sentence = (
+        "This form was opened too long ago, or in another sign-in. Nothing was changed. "
+        "Go back, reload the page and send it again."
+    )
+    return error_page(request, 403, title="The form has expired", sentence=sentence)
+
+
+def allow[**P](
+    *methods: str,
+) -> Callable[
+    [Callable[Concatenate[HttpRequest, P], HttpResponse]],
+    Callable[Concatenate[HttpRequest, P], HttpResponse],
+]:
+    """Decorator: other methods get a designed 405 page with the Allow header."""
+
+    def decorate(
+        view: Callable[Concatenate[HttpRequest, P], HttpResponse],
+    ) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
+        @wraps(view)
+        def checked(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+            if request.method in methods:
+                return view(request, *args, **kwargs)
+            response = error_page(request, 405)
+            response["Allow"] = ", ".join(methods)
+            return response
+
+        return checked
+
+    return decorate

@@ -1,0 +1,60 @@
+"""What every page has around its content: the section of the rail, pending approvals, the simulated tag."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+from django.utils import timezone
+
+from runs.access import Permission, may_decide, may_start
+from runs.reading.queue import count_pending
+
+SECTIONS = {
+    "runs": "runs",
+    "run": "runs",
+    "run-new": "runs",
+    "approvals": "approvals",
+    "approval": "approvals",
+    "approvals-decided": "approvals",
+    "decide": "approvals",
+    "costs": "costs",
+    "tickets": "tickets",
+    "ticket": "tickets",
+}
+
+
+class Frame:
+    """Asked by the base template only, so that a fragment costs no query for it."""
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+        self.now: datetime = timezone.now()
+
+    @property
+    def section(self) -> str:
+        match = self._request.resolver_match
+        return SECTIONS.get(match.url_name or "", "") if match else ""
+
+    @property
+    def simulated(self) -> bool:
+        return not settings.ANTHROPIC_API_KEY
+
+    @property
+    def pending(self) -> int:
+        return count_pending(self.now) if self._request.user.is_authenticated else 0
+
+    @property
+    def may_start(self) -> Permission:
+        return may_start(self._request.user)
+
+    @property
+    def may_decide(self) -> Permission:
+        return may_decide(self._request.user)
+
+
+def frame(request: HttpRequest) -> dict[str, Any]:
+    """Context processor."""
+    return {"frame": Frame(request), "viewer": getattr(request, "user", None)}

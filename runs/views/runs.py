@@ -1,0 +1,99 @@
+"""Runs: the list, the form that starts one, the page of one, its log as JSON."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+
+from runs.access import may_start
+from runs.actions import ActionError, start_run
+from runs.forms import StartForm
+from runs.models import Run
+from runs.reading.export import run_log
+from runs.reading.run_page import read_run_page
+from runs.reading.runs import RunQuery, newest_cursor, read_facets, read_page
+from runs.reading.trace import find_run
+from runs.views.errors import allow
+from runs.views.viewer import viewer_of
+
+READ = ("GET", "HEAD")
+
+
+@allow(*READ)
+def run_list(request: HttpRequest) -> HttpResponse:
+    """All runs, newest first, with search and filters."""
+    query = RunQuery.parse(request.GET.dict())
+    newest = newest_cursor()
+    page = read_page(query, now=timezone.now())
+    context = {
+        "query": query,
+        "page": page,
+        "facets": read_facets(query),
+        "newest": newest,
+        "has_runs": newest is not None,
+    }
+    return render(request, "runs/list.html", context)
+
+
+@allow(*READ, "POST")
+def run_new(request: HttpRequest) -> HttpResponse:
+    """The form that starts a run. Sent twice, it starts one."""
+    permission = may_start(request.user)
+    if request.method != "POST":
+        form = StartForm(initial={"request_id": uuid.uuid4(), "question": request.GET.get("q", "")[:2000]})
+        return render(request, "runs/new.html", {"form": form, "permission": permission})
+    form = StartForm(request.POST)
+    if permission and form.is_valid():
+        viewer = viewer_of(request)
+        try:
+            run = start_run(
+                question=form.cleaned_data["question"],
+                agent=form.cleaned_data["agent"],
+                scenario=form.cleaned_data["scenario"],
+                user=viewer,
+                started_by=viewer.get_username(),
+                request_id=form.cleaned_data["request_id"],
+            )
+        except ActionError as error:
+            form.add_error("question", str(error))
+        else:
+            return redirect(run)
+    status = 422 if permission else 403
+    return render(request, "runs/new.html", {"form": form, "permission": permission}, status=status)
+
+
+@allow(*READ)
+def run_page(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
+    """One run, live. `?step=7` shows that step beside the trace."""
+    run = _run(request_id)
+    page = read_run_page(
+        run, selected=_step(request.GET.get("step", "")), viewer=viewer_of(request), now=timezone.now()
+    )
+    fragment = request.headers.get("HX-Target") == "panel" and "HX-Request" in request.headers
+    template = "runs/run.html#panel" if fragment else "runs/run.html"
+    response = render(request, template, {"page": page})
+    response["Vary"] = "HX-Request, HX-Target"
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@allow(*READ)
+def run_json(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
+    """The log of one run, the same as `manage.py exportrun` prints."""
+    text = json.dumps(run_log(_run(request_id)), indent=2, ensure_ascii=False)
+    return HttpResponse(text.encode("utf-8", "replace"), content_type="application/json; charset=utf-8")
+
+
+def _run(request_id: uuid.UUID) -> Run:
+    run = find_run(request_id)
+    if run is None:
+        raise Http404(f"There is no run {request_id}. It may be in another installation.")
+    return run
+
+
+def _step(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 10 else None

@@ -1,0 +1,69 @@
+"""Signing in with a password or a one-time link, and out."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib.auth import login, logout
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.forms import AuthenticationForm
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters
+
+from runs.actions import use_sign_in_link
+from runs.views.errors import allow
+
+BACKEND = "django.contrib.auth.backends.ModelBackend"
+
+
+@sensitive_post_parameters("password")
+@never_cache
+@login_not_required
+@allow("GET", "HEAD", "POST")
+def sign_in(request: HttpRequest) -> HttpResponse:
+    """User name and password."""
+    if "HX-Request" in request.headers:  # a fragment asked for without a session: the whole page goes there
+        response = HttpResponse(status=204)
+        response["HX-Redirect"] = reverse("sign-in")
+        return response
+    if request.user.is_authenticated:
+        return redirect(_target(request))
+    form = AuthenticationForm(request, data=request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        login(request, form.get_user())
+        return redirect(_target(request))
+    status = 422 if form.is_bound else 200
+    context = {"form": form, "next": request.GET.get("next", request.POST.get("next", ""))}
+    return render(request, "access/sign_in.html", context, status=status)
+
+
+@never_cache
+@login_not_required
+@allow("GET")
+def sign_in_link(request: HttpRequest, token: str) -> HttpResponse:
+    """A one-time link: signs in once, then never again."""
+    user = use_sign_in_link(token)
+    if user is None:
+        return render(request, "access/link_used.html", status=410)
+    login(request, user, backend=BACKEND)
+    return redirect(_target(request))
+
+
+@never_cache
+@login_not_required
+@allow("POST")
+def sign_out(request: HttpRequest) -> HttpResponse:
+    """End this session; its live pages are closed with it."""
+    logout(request)
+    return redirect("sign-in")
+
+
+def _target(request: HttpRequest) -> str:
+    """The page that was asked for before signing in, when it is one of ours."""
+    target = request.POST.get("next") or request.GET.get("next") or ""
+    if target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None):
+        return target
+    return settings.LOGIN_REDIRECT_URL

@@ -1,0 +1,192 @@
+"""Fixtures for all tests: a fixed cast of people, a private installation, a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+
+# Playwright's sync API keeps a running loop in the main thread, where tests read the database.
+os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+
+ROOT = Path(__file__).resolve().parent.parent
+UNDER_CI = os.environ.get("CI", "") == "true"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Under CI a test that was skipped for want of a browser or a server has failed."""
+    report: Any = yield
+    needs = item.get_closest_marker("browser") or item.get_closest_marker("server")
+    if UNDER_CI and report.skipped and needs:
+        report.outcome = "failed"
+        report.longrepr = f"skipped under CI: {report.longrepr}"
+    return report
+
+
+def _user(name: str, *permissions: str) -> User:
+    user = User.objects.create_user(name, password="correct horse battery")
+    user.user_permissions.add(*Permission.objects.filter(codename__in=permissions))
+    return user
+
+
+@pytest.fixture
+def operator(db: None) -> User:
+    """May start runs and decide."""
+    return _user("olga", "decide", "start")
+
+
+@pytest.fixture
+def second_operator(db: None) -> User:
+    """May start runs and decide, too."""
+    return _user("dana", "decide", "start")
+
+
+@pytest.fixture
+def viewer(db: None) -> User:
+    """May look."""
+    return _user("vera")
+
+
+UNWANTED = ("ANTHROPIC", "DJANGO", "DATABASE", "PYTHONDONTWRITEBYTECODE")
+
+
+class Installation:
+    """A private installation in a folder of its own, run by the real commands as real processes."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(UNWANTED)},
+            "AGENTOPS_DATA": str(folder),
+            "AGENTOPS_PACE": "0",
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        }
+        self._started: list[subprocess.Popen[str]] = []
+
+    def command(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run one manage.py command to its end."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a manage.py command that stays; it is ended with the test."""
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        self._started.append(process)
+        return process
+
+    def serve(self) -> str:
+        """Start the web process alone; returns its address."""
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "uvicorn",
+                "agentops.asgi:application",
+                "--port",
+                "0",
+                "--lifespan",
+                "off",
+            ],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        self._started.append(process)
+        line = wait_for_line(process, "running on")
+        found = re.search(r"http://[\d.]+:\d+", line)
+        assert found, line
+        return found[0]
+
+    def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Read the installation's database directly, as nobody else's code would."""
+        path = f"file:{self.folder}/agentops.sqlite3?mode=ro"
+        with closing(sqlite3.connect(path, uri=True, timeout=20)) as source:
+            return source.execute(query, parameters).fetchall()
+
+    def close(self) -> None:
+        """End what was started here, by id."""
+        for process in self._started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self._started:
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout:
+                process.stdout.close()
+
+
+def wait_for_line(process: subprocess.Popen[str], words: str) -> str:
+    """The first line of output that holds these words; fails with all output when the process ends."""
+    assert process.stdout
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if words in line:
+            return line
+    raise AssertionError(f"{words!r} never came:\n{''.join(seen)}")
+
+
+def eventually(check: Any, *, within: float = 30.0) -> Any:
+    """The first true value of check(), looked for every 20 ms; fails after `within` seconds."""
+    until = time.monotonic() + within
+    while not (value := check()):
+        assert time.monotonic() < until, f"did not happen within {within} s"
+        time.sleep(0.02)
+    return value
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    """A fresh installation that does not wait for show."""
+    made = Installation(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real Chromium. Module scope: a longer life would keep its loop from later async tests."""
+    from playwright.sync_api import sync_playwright
+
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium: install Debian's chromium, or set CHROMIUM to its path")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()

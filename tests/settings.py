@@ -1,0 +1,14 @@
+"""Settings of the tests: the real ones, with data of their own, no key and no waiting."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+os.environ.pop("ANTHROPIC_API_KEY", None)
+os.environ["AGENTOPS_PACE"] = "0"
+os.environ["AGENTOPS_DATA"] = tempfile.mkdtemp(prefix="agentops-tests-")
+
+from agentops.settings import *  # noqa: F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

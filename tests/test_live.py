@@ -1,0 +1,300 @@
+"""Live pages: what was committed is sent, nothing is lost, and who may not look is sent away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.layers import channel_layers
+from channels.testing import WebsocketCommunicator
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from agentops.asgi import application
+from runs import actions, watching
+from runs.models import Approval, Run, RunStatus
+from runs.reading.runs import newest_cursor
+from tests.factories import a_lease, a_run, a_turn, a_waiting_call, an_attempt
+
+pytestmark = pytest.mark.django_db(transaction=True)
+ORIGIN = (b"origin", b"http://localhost")
+
+
+@pytest.fixture(autouse=True)
+def fresh_layer() -> Iterator[None]:
+    """The in-memory layer belongs to one event loop, and every test has its own."""
+    channel_layers.backends.clear()
+    yield
+    channel_layers.backends.clear()
+
+
+@pytest.fixture
+def cookie(operator: User) -> bytes:
+    """Olga's session."""
+    client = Client()
+    client.force_login(operator)
+    return "; ".join(f"{name}={morsel.value}" for name, morsel in client.cookies.items()).encode()
+
+
+class Page:
+    """An open live page: what it was sent, by the id of the part."""
+
+    def __init__(self, socket: WebsocketCommunicator) -> None:
+        self.socket = socket
+        self.parts: dict[str, str] = {}
+        self.frames: list[str] = []
+
+    async def hear(self, part: str, words: str = "") -> str:
+        """The next version of this part that holds these words, however many frames come before."""
+        while True:
+            html = await self.socket.receive_from(timeout=10)
+            self.frames.append(html)
+            found = re.search(r'id="([^"]+)"[^>]*hx-swap-oob="morph"', html)
+            if found is None:
+                continue
+            self.parts[found[1]] = html
+            if found[1] == part and words in html:
+                return html
+
+    async def say(self, message: Any) -> None:
+        await self.socket.send_to(text_data=message if isinstance(message, str) else json.dumps(message))
+
+
+@asynccontextmanager
+async def open_page(path: str, cookie: bytes) -> AsyncIterator[Page]:
+    """Connect as the browser would; closed at the end."""
+    socket = WebsocketCommunicator(application, path, headers=[ORIGIN, (b"cookie", cookie)])
+    connected, _ = await socket.connect(timeout=10)
+    assert connected
+    yield Page(socket)
+    await socket.disconnect(timeout=10)
+
+
+async def closing_code(path: str, cookie: bytes) -> int:
+    socket = WebsocketCommunicator(application, path, headers=[ORIGIN, (b"cookie", cookie)])
+    connected, _ = await socket.connect(timeout=10)
+    assert connected
+    while True:
+        message = await socket.receive_output(timeout=10)
+        if message["type"] == "websocket.close":
+            code: int = message["code"]
+            await socket.disconnect()
+            return code
+
+
+def do[**P, T](act: Callable[P, T]) -> Callable[P, Awaitable[T]]:
+    """In a thread with a database connection of its own, as another process would."""
+    return sync_to_async(act, thread_sensitive=False)
+
+
+async def test_a_run_page_gets_steps_as_they_are_committed(cookie: bytes) -> None:
+    run = await do(a_run)()
+    async with open_page(f"/live/runs/{run.request_id}/", cookie) as page:
+        assert "In line" in await page.hear("steps")
+        lease = await do(a_lease)(run)
+        await page.hear("run-head", "Running")
+        step = await do(an_attempt)(lease)
+        assert 'id="row-1"' in await page.hear("steps", "row-1")
+        await do(actions.save_draft)(lease, step, "The pool is <b>full</b>")
+        assert "The pool is &lt;b&gt;full" in await page.hear("panel", "The pool is")
+        await do(actions.save_draft)(lease, step, "The pool is full because")
+        await page.hear("panel", "full because")
+
+
+async def test_only_what_changed_is_sent_again(cookie: bytes) -> None:
+    run = await do(a_run)()
+    lease = await do(a_lease)(run)
+    await do(a_turn)(lease, text="first")
+    step = await do(an_attempt)(lease)
+    async with open_page(f"/live/runs/{run.request_id}/", cookie) as page:
+        await page.hear("pending-count")  # the end of the snapshot
+        page.frames.clear()
+        await do(actions.save_draft)(lease, step, "thinking")
+        await page.hear("panel", "thinking")
+        assert not any('id="turn-1"' in frame for frame in page.frames)
+
+
+async def test_connecting_again_sends_everything_that_was_missed(cookie: bytes) -> None:
+    run = await do(a_run)()
+    async with open_page(f"/live/runs/{run.request_id}/", cookie) as page:
+        await page.hear("steps")
+    lease = await do(a_lease)(run)
+    await do(a_turn)(lease, ("get_metrics", "read", {}), text="while you were away")
+    async with open_page(f"/live/runs/{run.request_id}/", cookie) as page:
+        html = await page.hear("steps")
+        assert "while you were away" in html
+        assert 'id="row-2"' in html
+
+
+async def test_the_browser_chooses_the_step_and_can_follow_again(cookie: bytes) -> None:
+    _, step, _ = await do(a_waiting_call)()
+    async with open_page(f"/live/runs/{step.run.request_id}/?step=1", cookie) as page:
+        assert 'data-step="1"' in await page.hear("panel")
+        await page.say({"step": 2})
+        assert 'data-step="2"' in await page.hear("panel", "revert_deployment")
+        await page.say({"step": 1})
+        await page.hear("panel", "Model turn")
+        await page.say({"step": None})
+        await page.hear("panel", "revert_deployment")
+
+
+@pytest.mark.parametrize("junk", ["", "{", "[]", "null", '{"step": "x"}', '{"step": -1}', "x" * 5000])
+async def test_junk_from_the_browser_is_ignored(cookie: bytes, junk: str) -> None:
+    _, step, _ = await do(a_waiting_call)()
+    async with open_page(f"/live/runs/{step.run.request_id}/", cookie) as page:
+        await page.hear("panel")
+        await page.say(junk)
+        await page.say({"step": 1})
+        await page.hear("panel", "Model turn")
+
+
+async def test_an_answer_reaches_the_page(cookie: bytes) -> None:
+    run = await do(a_run)()
+    lease = await do(a_lease)(run)
+    async with open_page(f"/live/runs/{run.request_id}/", cookie) as page:
+        assert "Not yet" in await page.hear("verdict")
+        await do(a_turn)(lease, text="It is fixed.")
+        await do(actions.end_run)(lease, status=RunStatus.SUCCEEDED, final_response="It is fixed.")
+        assert "It is fixed." in await page.hear("verdict", "It is fixed.")
+
+
+async def test_a_decision_elsewhere_takes_the_buttons_away(cookie: bytes, second_operator: User) -> None:
+    _, step, approval = await do(a_waiting_call)()
+    async with (
+        open_page(f"/live/runs/{step.run.request_id}/", cookie) as run_page,
+        open_page(f"/live/approvals/?rows={approval.pk}&open={approval.pk}", cookie) as queue,
+    ):
+        assert "Approve this revert" in await run_page.hear("steps")
+        assert "Approve this revert" in await queue.hear("card")
+        assert 'data-count="1"' in await queue.hear("pending-count")
+        await do(actions.decide)(
+            approval_id=approval.pk, voter=second_operator, verdict="reject", reason="no",
+            revision=1, digest=approval.digest,
+        )  # fmt: skip
+        assert "Rejected by dana" in await queue.hear(f"ticket-{approval.pk}", "dana")
+        assert "Approve this revert" not in await queue.hear("card", "It did not run")
+        assert 'data-count="0"' in await queue.hear("pending-count", 'data-count="0"')
+        assert "Approve this revert" not in await run_page.hear("turn-1", "by dana")
+
+
+async def test_new_questions_are_counted_and_never_inserted(cookie: bytes) -> None:
+    async with open_page("/live/approvals/?rows=&open=", cookie) as queue:
+        assert "hidden" in await queue.hear("new-asks")
+        await do(a_waiting_call)()
+        html = await queue.hear("new-asks", "1 new")
+        assert "hidden" not in html
+
+
+async def test_the_list_changes_rows_in_place_and_counts_new_ones(cookie: bytes) -> None:
+    run = await do(a_run)("first")
+    newest = await do(newest_cursor)()
+    async with open_page(f"/live/runs/?newest={newest}&rows={run.pk}", cookie) as page:
+        assert "Queued" in await page.hear(f"run-{run.pk}")
+        await page.hear("new-runs")
+        await do(a_lease)(run)
+        await page.hear(f"run-{run.pk}", "Running")
+        other = await do(a_run)("second")
+        assert "1 new" in await page.hear("new-runs", "1 new")
+        assert not any(f'id="run-{other.pk}"' in frame for frame in page.frames)
+
+
+async def test_a_filtered_list_counts_only_what_fits(cookie: bytes) -> None:
+    async with open_page("/live/runs/?q=pool&newest=&rows=", cookie) as page:
+        await page.hear("new-runs")
+        await do(a_run)("something else")
+        await page.hear("facets")
+        await do(a_run)("a pool")
+        await page.hear("new-runs", "1 new")
+
+
+@pytest.mark.parametrize("path", ["/live/", "/live/runs/", "/live/approvals/"])
+async def test_a_stranger_is_told_to_sign_in(path: str) -> None:
+    assert await closing_code(path, b"") == 4401
+
+
+async def test_an_unknown_run_ends_the_connection(cookie: bytes) -> None:
+    assert await closing_code("/live/runs/00000000-0000-0000-0000-000000000000/", cookie) == 4404
+
+
+async def test_another_site_cannot_open_a_live_page(cookie: bytes) -> None:
+    headers = [(b"origin", b"https://evil.example"), (b"cookie", cookie)]
+    connected, _ = await WebsocketCommunicator(application, "/live/", headers=headers).connect(timeout=10)
+    assert not connected
+
+
+@pytest.mark.parametrize("ending", ["disabled", "signed out", "deleted"])
+async def test_who_may_not_look_any_more_is_dropped(cookie: bytes, operator: User, ending: str) -> None:
+    def end() -> None:
+        if ending == "disabled":
+            User.objects.filter(pk=operator.pk).update(is_active=False)
+        elif ending == "deleted":
+            operator.delete()
+        else:
+            client = Client()
+            client.cookies.load(cookie.decode())
+            client.post("/sign-out/")
+        a_run()  # anything that makes pages look again
+
+    async with open_page("/live/", cookie) as page:
+        await page.hear("pending-count")
+        await do(end)()
+        message = await page.socket.receive_output(timeout=10)
+        assert message == {"type": "websocket.close", "code": 4401}
+
+
+async def test_a_viewer_gets_no_buttons_over_the_wire(viewer: User) -> None:
+    def session() -> bytes:
+        client = Client()
+        client.force_login(viewer)
+        return f"sessionid={client.cookies['sessionid'].value}".encode()
+
+    _, step, approval = await do(a_waiting_call)()
+    cookie = await do(session)()
+    async with open_page(f"/live/approvals/?rows={approval.pk}&open={approval.pk}", cookie) as queue:
+        html = await queue.hear("card")
+        assert "You may look but not decide" in html
+        assert 'name="verdict"' not in html
+
+
+async def test_the_watcher_ends_with_the_last_page(cookie: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    async with open_page("/live/", cookie), open_page("/live/", cookie) as page:
+        await page.hear("pending-count")
+        assert loop in watching._watches
+    assert loop not in watching._watches
+
+
+async def test_a_lost_hint_costs_nothing(cookie: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runs.consumers.LOOK_AGAIN_SECONDS", 0.05)
+    run = await do(a_run)()
+    async with open_page(f"/live/runs/{run.request_id}/", cookie) as page:
+        await page.hear("run-head")
+
+        def change_without_a_hint() -> None:
+            Run.objects.filter(pk=run.pk).update(
+                status=RunStatus.PAUSED, explanation="The budget is used up."
+            )
+
+        await do(change_without_a_hint)()
+        await page.hear("run-notice", "The budget is used up.")
+
+
+async def test_an_expired_question_loses_its_buttons(cookie: bytes) -> None:
+    _, step, approval = await do(a_waiting_call)()
+    async with open_page(f"/live/runs/{step.run.request_id}/", cookie) as page:
+        assert "Approve this revert" in await page.hear("steps")
+
+        def expire() -> None:
+            Approval.objects.filter(pk=approval.pk).update(expires_at=timezone.now())
+            actions.expire_approvals(timezone.now())
+
+        await do(expire)()
+        html = await page.hear("turn-1", "nobody decided in time")
+        assert "Approve this revert" not in html

@@ -1,0 +1,83 @@
+"""Tokens become exact dollars, or visibly unpriced."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from genai_prices import extract_usage
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runs.money import Usage, unit_prices, usage_from_api
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+MODELS = ["claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-5-5", "claude-fable-5-2", "claude-opus-5"]
+
+
+def test_it_prices_cache_reads_and_both_kinds_of_writes_to_the_last_digit() -> None:
+    raw = {
+        "input_tokens": 3,
+        "cache_creation_input_tokens": 350,
+        "cache_read_input_tokens": 7917,
+        "cache_creation": {"ephemeral_5m_input_tokens": 300, "ephemeral_1h_input_tokens": 50},
+        "output_tokens": 442,
+    }
+    prices = unit_prices("claude-sonnet-5-5", at=NOW, prompt_tokens=8270)
+    assert prices is not None
+    # 3 x 2 + 300 x 2.5 + 50 x 4 + 7917 x 0.1 + 442 x 10 = 6167.7 millionths
+    assert prices.cost(usage_from_api(raw)) == Decimal("0.0061677")
+    assert usage_from_api(raw).total_tokens == 8712
+
+
+def test_it_counts_writes_without_a_split_as_five_minutes() -> None:
+    usage = usage_from_api({"input_tokens": 1, "output_tokens": 1, "cache_creation_input_tokens": 9})
+    assert (usage.cache_write_5m_tokens, usage.cache_write_1h_tokens) == (9, 0)
+
+
+def test_it_takes_the_long_prompt_price_for_the_whole_request() -> None:
+    small = unit_prices("claude-haiku-5-5", at=NOW, prompt_tokens=100_000)
+    large = unit_prices("claude-haiku-5-5", at=NOW, prompt_tokens=100_001)
+    assert small is not None and large is not None
+    assert (small.input, large.input) == (Decimal("0.1"), Decimal("0.5"))
+    assert (small.output, large.output) == (Decimal("0.5"), Decimal("2.5"))
+
+
+@pytest.mark.parametrize("model", ["claude-mythos-5-1", "some-other-model"])
+def test_it_calls_an_unknown_model_unpriced_and_not_free(model: str) -> None:
+    assert unit_prices(model, at=NOW) is None
+
+
+def test_it_says_what_its_price_leaves_out() -> None:
+    prices = unit_prices("claude-sonnet-5-5", at=NOW, raw_usage={"inference_geo": "us"})
+    assert prices is not None and "US inference" in prices.source
+
+
+@given(
+    model=st.sampled_from(MODELS),
+    fast=st.booleans(),
+    tokens=st.tuples(*[st.integers(0, 300_000)] * 5),
+    searches=st.integers(0, 20),
+)
+def test_it_agrees_with_the_price_package_on_any_usage(
+    model: str, fast: bool, tokens: tuple[int, ...], searches: int
+) -> None:
+    plain, five, hour, read, output = tokens
+    raw = {
+        "input_tokens": plain,
+        "cache_creation_input_tokens": five + hour,
+        "cache_creation": {"ephemeral_5m_input_tokens": five, "ephemeral_1h_input_tokens": hour},
+        "cache_read_input_tokens": read,
+        "output_tokens": output,
+        "server_tool_use": {"web_search_requests": searches},
+        "speed": "fast" if fast else "standard",
+    }
+    usage = usage_from_api(raw)
+    assert usage == Usage(plain, five, hour, read, output, 0, searches)
+    prices = unit_prices(model, at=NOW, prompt_tokens=usage.prompt_tokens, raw_usage=raw)
+    theirs = extract_usage({"model": model, "usage": raw}, provider_id="anthropic").calc_price(
+        genai_request_timestamp=NOW, price_context={"speed": "fast"} if fast else {}
+    )
+    assert prices is not None
+    assert prices.cost(usage) == theirs.total_price

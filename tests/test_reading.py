@@ -1,0 +1,328 @@
+"""What pages are made of: times, numbers, the axis of a trace, charts, folding JSON."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_django.fixtures import DjangoAssertNumQueries
+
+from runs.models import Run, Step
+from runs.reading import words
+from runs.reading.chart import draw
+from runs.reading.costs import find_period, read_costs
+from runs.reading.run_page import read_run_page
+from runs.reading.runs import Cursor, RunQuery, read_facets, read_page
+from runs.reading.timescale import KEPT_SECONDS, build_scale
+from runs.reading.trace import read_trace
+from runs.templatetags.agentops import answer, paragraphs
+from runs.templatetags.json_tree import json_tree
+from tests.factories import a_lease, a_run, a_turn, a_waiting_call, an_attempt
+
+START = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+# ---------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        (None, "unpriced"),
+        (Decimal(0), "$0"),
+        (Decimal("0.00001"), "< $0.0001"),
+        (Decimal("0.0001"), "$0.0001"),
+        (Decimal("0.14401"), "$0.1440"),
+        (Decimal("1234.5"), "$1,234.50"),
+    ],
+)
+def test_money_never_shows_a_missing_price_as_zero(amount: Decimal | None, shown: str) -> None:
+    assert words.money(amount) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0"), (999, "999"), (52_000, "52.0k"), (99_949, "99.9k"), (99_950, "100k"), (61_400_000, "61.4M")],
+)
+def test_token_counts_are_short(count: int, shown: str) -> None:
+    assert words.tokens(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "length", "clock"),
+    [
+        (0.4, "400 ms", "0:00"),
+        (0.9996, "1.0 s", "0:00"),
+        (61.84, "61.8 s", "1:01"),
+        (99.96, "1:39", "1:39"),
+        (3723, "1:02:03", "1:02:03"),
+        (-5, "0 ms", "0:00"),
+        (90_061, "1 d 1:01:01", "1 d 1:01:01"),
+    ],
+)
+def test_times_read_as_people_write_them(seconds: float, length: str, clock: str) -> None:
+    assert words.duration(seconds) == length
+    assert words.clock(seconds) == clock
+
+
+@given(st.text())
+def test_untrusted_text_keeps_its_words_and_loses_its_tricks(text: str) -> None:
+    shown = words.plain(text)
+    shown.encode("utf-8")
+    assert not set(shown) & {chr(code) for code in (0, 7, 0x1B, 0x202A, 0x202E, 0x2066, 0x2069, 0x200F)}
+
+
+def test_a_direction_override_is_made_visible() -> None:
+    assert words.plain("approve \u202etxt.exe") == "approve \\u202etxt.exe"
+    assert words.plain("lone \ud800 surrogate") == "lone ? surrogate"
+
+
+# ----------------------------------------------------------- time scale
+
+
+def test_the_axis_moves_in_steps_not_with_every_second() -> None:
+    widths = {build_scale(START, at(s), [(START, at(s))], live=True).width for s in range(60, 70)}
+    assert widths == {75}
+
+
+def test_a_long_wait_is_cut_at_a_visible_break() -> None:
+    scale = build_scale(START, at(1000), [(START, at(40)), (at(940), at(1000))], live=False)
+    assert scale.drawn(at(40)) == 40
+    assert scale.drawn(at(940)) == 40 + KEPT_SECONDS
+    assert scale.drawn(at(1000)) == 40 + KEPT_SECONDS + 60
+    (cut,) = scale.breaks
+    assert cut.label == "15 min idle"
+    # Labels right of the break tell the real time, not the drawn one.
+    assert scale.ticks[-1].label == "17:00"
+
+
+def test_while_it_waits_the_axis_stands_still() -> None:
+    busy = [(START, at(40))]
+    early = build_scale(START, at(100), busy, live=True)
+    late = build_scale(START, at(800), busy, live=True)
+    assert early.width == late.width
+    assert early.cap_seconds == late.cap_seconds == 40 + KEPT_SECONDS
+    assert early.x(at(100)) == late.x(at(800))
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 5000), st.floats(0, 300)), max_size=8),
+    st.floats(0, 6000),
+    st.booleans(),
+)
+def test_the_axis_never_runs_backwards_and_holds_everything(
+    spans: list[tuple[float, float]], extra: float, live: bool
+) -> None:
+    end = max((a + b for a, b in spans), default=0) + extra
+    scale = build_scale(START, at(end), [(at(a), at(a + b)) for a, b in spans], live=live)
+    moments = sorted({0.0, end, *(a for a, _ in spans), *(a + b for a, b in spans)})
+    places = [scale.drawn(at(moment)) for moment in moments]
+    assert places == sorted(places)
+    assert 0 <= places[0]
+    assert places[-1] <= scale.width + 1e-6
+    # What was busy is drawn in full length.
+    for a, b in spans:
+        assert scale.drawn(at(a + b)) - scale.drawn(at(a)) == pytest.approx(b, abs=1e-3)
+
+
+# ---------------------------------------------------------- folding JSON
+
+
+def test_json_becomes_nested_details_and_nothing_in_it_becomes_markup() -> None:
+    html = json_tree(json.dumps({"<b>key</b>": ["<script>alert(1)</script>", 5, None, True]}))
+    assert html.count("<details") == 2
+    assert "<script" not in html
+    assert "<b>" not in html
+    assert "&lt;script&gt;" in html
+
+
+@pytest.mark.parametrize(
+    "text", ["{not json", "[" * 100_000, '"\\ud800"', "NaN", "1" * 5000, '{"a": "\\u0000"}']
+)
+def test_strange_json_is_shown_and_never_breaks_the_page(text: str) -> None:
+    json_tree(text).encode("utf-8")
+
+
+def test_a_huge_tree_is_bounded() -> None:
+    html = json_tree(json.dumps({"rows": [{"n": n} for n in range(50_000)]}))
+    assert len(html) < 400_000
+    assert "more, in the JSON export" in html
+
+
+def test_arguments_that_came_from_a_tool_result_are_marked() -> None:
+    html = json_tree('{"id": "dep_0412", "n": "kept"}', 3, {"dep_0412": "First seen in step 4"})
+    assert '<mark class="from-tool" title="First seen in step 4">"dep_0412"</mark>' in html
+    assert '<span class="s">"kept"</span>' in html
+
+
+def test_the_answer_links_its_evidence_and_stays_text() -> None:
+    html = answer("It is ev_02 <img src=x>, see ev_99.\n\nSecond.", {"ev_02": 5})
+    assert '<a href="?step=5">ev_02</a>' in html
+    assert "ev_99" in html
+    assert html.count("<p>") == 2
+    assert "<img" not in html
+
+
+def test_streaming_text_ends_with_a_caret_even_when_it_is_empty() -> None:
+    assert paragraphs("", caret=True) == '<p class="caret"></p>'
+    assert paragraphs("one\n\ntwo", caret=True) == '<p>one</p><p class="caret">two</p>'
+
+
+# ------------------------------------------------------------------ list
+
+
+def test_a_cursor_survives_its_address() -> None:
+    cursor = Cursor(START + timedelta(microseconds=123456), 42)
+    assert Cursor.parse(str(cursor)) == cursor
+
+
+@pytest.mark.parametrize("text", ["", "x", "1-", "-1", "1-2-3", "9" * 40 + "-1", "1-" + "9" * 40, "²-1"])
+def test_a_mistyped_cursor_is_no_cursor(text: str) -> None:
+    assert Cursor.parse(text) is None
+
+
+@pytest.mark.django_db
+def test_pages_by_key_hold_every_run_once_also_at_equal_times() -> None:
+    Run.objects.bulk_create(
+        Run(agent="incident", model="m", user_query=f"run {n}", config="{}", created_at=at(n // 40))
+        for n in range(130)
+    )
+    query: RunQuery | None = RunQuery()
+    seen: list[int] = []
+    while query is not None:
+        page = read_page(query, now=timezone.now())
+        seen += page.pks
+        query = page.older
+    assert len(seen) == len(set(seen)) == 130
+    assert seen == list(Run.objects.order_by("-created_at", "-pk").values_list("pk", flat=True))
+
+
+@pytest.mark.django_db
+def test_facets_count_what_a_click_would_show() -> None:
+    a_run("first pool")
+    a_waiting_call(a_run("second pool"))
+    a_run("other")
+    facets = {facet.value: facet for facet in read_facets(RunQuery(text="pool")).statuses}
+    assert facets["queued"].count == 1
+    assert facets["waiting"].count == 1
+    assert facets["waiting"].address == "q=pool&status=waiting"
+    chosen = read_facets(RunQuery(text="pool", status="waiting")).statuses[0]
+    assert chosen.chosen
+    assert chosen.address == "q=pool"
+
+
+# ----------------------------------------------------------------- trace
+
+
+@pytest.mark.django_db
+def test_calls_stand_inside_their_turn_and_ask_for_a_decision(operator: User) -> None:
+    _, step, approval = a_waiting_call()
+    run = Run.objects.get(pk=step.run_id)
+    trace = read_trace(run, viewer=operator, now=timezone.now())
+    (turn,) = trace.rows
+    (call,) = turn.children
+    assert (turn.seq, call.seq) == (1, 2)
+    assert call.ask is not None
+    assert call.ask.pk == approval.pk
+    assert call.ask.headline == "Revert api from v2.14.0 to v2.13.2"
+    assert [bar.kind for bar in call.bars] == ["wait"]
+    assert trace.current_seq == 2
+
+
+@pytest.mark.django_db
+def test_a_read_does_not_chase_the_reasoning_off_the_panel(operator: User) -> None:
+    lease = a_lease(a_run())
+    a_turn(lease, ("get_metrics", "read", {}))
+    run = Run.objects.get(pk=lease.run_id)
+    assert read_trace(run, viewer=operator, now=timezone.now()).current_seq == 1
+    an_attempt(lease)
+    assert read_trace(run, viewer=operator, now=timezone.now()).current_seq == 3
+
+
+@pytest.mark.django_db
+def test_the_run_page_takes_few_queries_however_long_the_run(
+    operator: User, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    lease = a_lease(a_run())
+    for _ in range(15):
+        a_turn(lease, ("get_metrics", "read", {}), ("search_logs", "read", {}))
+    run = Run.objects.get(pk=lease.run_id)
+    assert run.step_count == 45
+    with django_assert_max_num_queries(9):
+        page = read_run_page(run, selected=None, viewer=operator, now=timezone.now())
+        assert len(page.trace.rows) == 15
+
+
+# ----------------------------------------------------------------- costs
+
+
+@pytest.mark.django_db
+def test_costs_add_up_and_unpriced_calls_stay_apart() -> None:
+    lease = a_lease(a_run())
+    a_turn(lease, text="one")
+    a_turn(lease, text="two")
+    Step.objects.filter(run=lease.run_id, seq=2).update(cost_usd=None, name="claude-unknown")
+    now = timezone.now()
+    report = read_costs(find_period("7"), simulated=None, now=now)
+    expected = Step.objects.get(run=lease.run_id, seq=1).cost_usd
+    assert report.simulated
+    assert not report.both_kinds
+    assert report.total.cost == expected
+    assert (report.total.calls, report.total.unpriced, report.total.runs) == (2, 1, 1)
+    assert report.total.unpriced_tokens == 1_100
+    lines = {line.name: line.tally.shown_cost for line in report.by_model}
+    assert lines == {"claude-sonnet-5-5": expected, "claude-unknown": None}
+    chart = draw(report)
+    assert chart.has_unpriced
+    assert chart.table[-1].amounts == (words.money(expected), "unpriced")
+    assert chart.table[0].amounts == ("–", "–")
+
+
+@pytest.mark.django_db
+def test_simulated_and_real_money_are_never_added_together() -> None:
+    simulated, real = a_lease(a_run()), a_lease(a_run())
+    a_turn(simulated)
+    a_turn(real)
+    a_turn(real)
+    Run.objects.filter(pk=real.run_id).update(simulated=False)
+    now = timezone.now()
+    both = [read_costs(find_period("24h"), simulated=kind, now=now) for kind in (None, False, True)]
+    assert [report.simulated for report in both] == [False, False, True]
+    assert [report.total.calls for report in both] == [2, 2, 1]
+    assert all(report.both_kinds for report in both)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("period", ["24h", "7", "14", "30", "nonsense"])
+def test_an_empty_period_draws_an_empty_chart(period: str) -> None:
+    report = read_costs(find_period(period), simulated=None, now=timezone.now())
+    chart = draw(report)
+    assert report.total.calls == 0
+    assert len(chart.columns) == {"24h": 24, "7": 7, "30": 30}.get(period, 14)
+    assert not any(column.parts for column in chart.columns)
+
+
+@pytest.mark.django_db
+def test_bars_stand_on_each_other_and_stay_inside_the_chart() -> None:
+    lease = a_lease(a_run())
+    for model in ("a", "b", "c", "d", "e"):
+        a_turn(lease, text=model)
+        last = Step.objects.filter(run=lease.run_id).latest("seq")
+        last.name = model
+        last.save()
+    chart = draw(read_costs(find_period("7"), simulated=None, now=timezone.now()))
+    (today,) = [column for column in chart.columns if column.parts]
+    tops = [float(part.y) for part in today.parts]
+    assert tops == sorted(tops, reverse=True)
+    assert min(tops) >= 0
+    assert [series.name for series in chart.legend] == ["a", "b", "3 other models"]

@@ -1,0 +1,1 @@
+"""Where the data of the incident tools comes from."""

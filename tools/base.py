@@ -1,0 +1,177 @@
+"""What a tool is: a typed function, its schema, its effect, and the result it hands back.
+
+A tool author writes a function whose first parameter is the context and whose other parameters are
+keyword-only and typed, and decorates it with `tool`. Name, description and JSON schema come from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from tools import schema
+
+Effect = Literal["read", "write", "destructive"]
+Idempotency = Literal["key", "none"]
+Status = Literal["ok", "no_data", "partial", "error"]
+ErrorKind = Literal[
+    "invalid_argument",
+    "unknown_service",
+    "unknown_metric",
+    "not_configured",
+    "auth",
+    "forbidden",
+    "rate_limited",
+    "timeout",
+    "unavailable",
+    "bad_response",
+    "too_expensive",
+    "stale_precondition",
+    "conflict",
+    "internal",
+]
+
+
+@dataclass(frozen=True)
+class ToolContext:
+    """Where and for whom a call runs.
+
+    `world` is the key of the estate world that this run investigates, `idempotency_key` is the same for
+    every attempt of one call, `evidence_id` (such as "ev_07") names the result for later citation.
+    """
+
+    environment: str
+    world: str
+    idempotency_key: str
+    evidence_id: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a tool function returns. `data` may hold untrusted text; `summary` and `hints` must not."""
+
+    summary: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    status: Status = "ok"
+    source: Mapping[str, Any] = field(default_factory=dict)
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    truncation: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+
+
+class ToolError(Exception):
+    """A failure the model can act on: `kind` says what, `message` says what to do about it."""
+
+    def __init__(
+        self,
+        kind: ErrorKind,
+        message: str,
+        *,
+        data: Mapping[str, Any] | None = None,
+        hints: tuple[str, ...] = (),
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind: ErrorKind = kind
+        self.message = message
+        self.data = dict(data or {})
+        self.hints = hints
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of one call. `text` is the exact JSON envelope for the tool_result, already bounded."""
+
+    text: str
+    is_error: bool
+    summary: str
+    error_kind: str
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One thing an agent can do. `version` changes whenever the model would see a different tool."""
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+    effect: Effect
+    idempotency: Idempotency
+    deadline_seconds: float
+    version: str
+    output_limit: int
+    function: Callable[..., Result] = field(repr=False)
+    arguments_model: type[BaseModel] = field(repr=False)
+    describe: Callable[[dict[str, Any]], str] = field(repr=False)
+    dry_run: Callable[..., dict[str, Any]] | None = field(repr=False, default=None)
+
+    def definition(self) -> dict[str, Any]:
+        """Name, description and schema, ready to be sent to the model as JSON."""
+        return {"name": self.name, "description": self.description, "input_schema": self.input_schema}
+
+    def headline(self, arguments: dict[str, Any]) -> str:
+        """One line about this call, written by us. Never fails, whatever the arguments are."""
+        try:
+            line = self.describe(arguments)
+        except Exception:  # a headline must never stop a trace from being shown
+            line = ""
+        return " ".join(line.split())[:200].strip() or self.name
+
+
+def tool(
+    *,
+    effect: Effect,
+    describe: Callable[[dict[str, Any]], str],
+    idempotency: Idempotency = "none",
+    deadline_seconds: float = 20.0,
+    output_limit: int = 8_000,
+    dry_run: Callable[..., dict[str, Any]] | None = None,
+) -> Callable[[Callable[..., Result]], Tool]:
+    """Make a Tool of a function `f(context, *, typed=...) -> Result`.
+
+    `describe` turns arguments into the one-line headline. `dry_run` takes what the function takes and
+    returns the approval card; every destructive tool needs one.
+    """
+
+    def build(function: Callable[..., Result]) -> Tool:
+        if effect == "destructive" and dry_run is None:
+            raise TypeError(
+                f"{function.__name__} is destructive, so it needs a dry_run for its approval card"
+            )
+        name = function.__name__
+        description = inspect.cleandoc(function.__doc__ or "")
+        if not description:
+            raise TypeError(f"{name} needs a docstring: it is what the model reads")
+        model = schema.arguments_model(function)
+        input_schema = schema.input_schema(model)
+        return Tool(
+            name=name,
+            description=description,
+            input_schema=input_schema,
+            effect=effect,
+            idempotency=idempotency,
+            deadline_seconds=deadline_seconds,
+            version=_version(name, description, input_schema),
+            output_limit=output_limit,
+            function=function,
+            arguments_model=model,
+            describe=describe,
+            dry_run=dry_run,
+        )
+
+    return build
+
+
+def _version(name: str, description: str, input_schema: dict[str, Any]) -> str:
+    text = json.dumps([name, description, input_schema], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
