@@ -11,6 +11,7 @@ from runs import actions
 from runs.actions import Charge, CompleteTurn, Lease, ProposedCall, Question
 from runs.models import Approval, Run, Step
 from runs.money import Usage, unit_prices
+from tools import registry
 
 USAGE = Usage(input_tokens=1_000, output_tokens=100)
 
@@ -56,12 +57,18 @@ def a_turn(lease: Lease, *calls: tuple[str, str, dict[str, Any]], text: str = ""
         text=text,
         summary=text or "Let me look.",
         calls=tuple(
-            ProposedCall(use["id"], name, json.dumps(arguments), effect, "v1", name)
+            ProposedCall(use["id"], name, json.dumps(arguments), effect, version_of(name), name)
             for use, (name, effect, arguments) in zip(uses, calls, strict=True)
         ),
     )
     actions.finish_turn(lease, step, turn, a_charge())
     return list(Step.objects.filter(parent=step).order_by("seq"))
+
+
+def version_of(name: str) -> str:
+    """The tool's own version; any text for a tool that does not exist."""
+    tool = registry.find(name)
+    return tool.version if tool else "v1"
 
 
 def a_question(arguments: dict[str, Any], **fields: Any) -> Question:

@@ -238,6 +238,7 @@ def test_it_removes_what_cannot_be_seen_or_controls_a_terminal() -> None:
     assert visible(nasty) == "abreddcbe\nf\tg"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=400))
 def test_cleaned_text_can_always_be_stored_and_sent(text: str) -> None:
     cleaned = clean(text, Counter())
@@ -247,7 +248,7 @@ def test_cleaned_text_can_always_be_stored_and_sent(text: str) -> None:
     assert clean(cleaned, Counter()) == cleaned
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(JSON, JSON, st.text(max_size=400), st.lists(st.text(max_size=300), max_size=20))
 def test_every_answer_is_valid_json_within_its_limit(
     data: Any, source: Any, summary: str, sentences: list[str]
@@ -268,7 +269,7 @@ def test_every_answer_is_valid_json_within_its_limit(
     outcome.text.encode("utf-8")
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(JSON, st.integers(min_value=2, max_value=500))
 def test_data_is_cut_to_any_size(data: Any, room: int) -> None:
     tidy = Tidier().value({"data": data})
@@ -277,7 +278,7 @@ def test_data_is_cut_to_any_size(data: Any, room: int) -> None:
     assert removed == 0 or len(dumps(Tidier().value({"data": data}))) > room
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=3_000), st.integers(min_value=1, max_value=600))
 def test_a_cut_in_the_middle_keeps_the_limit(text: str, limit: int) -> None:
     cut = middle_cut(text, limit)
@@ -285,7 +286,7 @@ def test_a_cut_in_the_middle_keeps_the_limit(text: str, limit: int) -> None:
     assert cut == text or len(text) > limit
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.text(max_size=60), st.sampled_from(SECRETS), st.text(max_size=60))
 def test_a_secret_is_found_wherever_it_stands(before: str, secret: tuple[str, str], after: str) -> None:
     text, hidden = secret

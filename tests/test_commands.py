@@ -114,7 +114,7 @@ def test_a_port_in_use_is_said_before_anything_starts(installation: Installation
         done = installation.command("demo", "--port", str(taken.getsockname()[1]))
     assert done.returncode == 1
     assert "another program listens there" in done.stderr and "--port" in done.stderr
-    assert not installation.rows("SELECT name FROM sqlite_master WHERE name = 'runs_run'")
+    assert not (installation.folder / "agentops.sqlite3").exists()
 
 
 def test_a_database_that_cannot_be_written_is_said_with_what_to_do(installation: Installation) -> None:

@@ -16,6 +16,7 @@ from tools.estate.scenario import Condition
 from tools.estate.scenarios import SCENARIOS
 from tools.estate.timeline import Action, ActionKind
 from tools.estate.world import KEPT_ESTATES, KEPT_STATES, Estate, _kept, estate
+from tools.incident.statistics import shape
 from tools.records import LogLine
 
 ALERT_AT = 1_795_330_800.0  # 2026-11-22T07:00:00Z
@@ -212,6 +213,22 @@ def test_reverting_something_else_does_not_help() -> None:
     one = world(LEAK, act("revert", "worker", version="v3.4.0", code=True))
     assert read(one, "api", "error_rate", 10) > 0.5
     assert not recovered(one, 30)
+
+
+@pytest.mark.parametrize("hour_of_day", [0, 6, 12, 18])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_its_evidence_is_clear_at_any_hour_and_seed(hour_of_day: int, seed: int) -> None:
+    alert_at = ALERT_AT - 7 * 3600 + hour_of_day * 3600 + 137
+    one = Estate(SCENARIOS[LEAK], seed, alert_at, ())
+    (series,) = metrics.series(one, "api", "db_sessions_idle_in_tx", -360, 0, 1, "none")
+    found = shape([(at, value) for at, value in series.samples if value is not None], 2.5)
+    assert found.trend == "rising"
+    assert found.changed_at == pytest.approx(alert_at - 38 * 60, abs=180)
+    assert 0.3 < read(one, "api", "error_rate", 0) < 0.6
+    cured = Estate(SCENARIOS[LEAK], seed, alert_at, (revert("v2.13.2"),))
+    assert recovered(cured, 10)
+    assert not recovered(Estate(SCENARIOS[LEAK], seed, alert_at, (restart(),)), 45)
+    assert not recovered(Estate(SCENARIOS[LEAK], seed, alert_at, (act("scale", replicas=8),)), 10)
 
 
 # A canary fails for guests.

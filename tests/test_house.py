@@ -1,4 +1,4 @@
-"""House rules that a test can hold: small modules and functions, imports at the top, everything documented."""
+"""House rules that a test can hold: small modules, imports at the top, everything documented."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tools.incident.clustering import masked, patterns
@@ -87,6 +87,7 @@ def test_a_day_is_not_a_step() -> None:
     assert shape_of(noisy(day, 2)).trend not in ("step_up", "step_down")
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e9, 1e9), max_size=60), st.floats(0, 100))
 def test_any_series_has_a_shape(values: list[float], floor: float) -> None:
     found = shape_of(values, floor)
@@ -95,6 +96,7 @@ def test_any_series_has_a_shape(values: list[float], floor: float) -> None:
     assert found.changed_at is None or found.changed_at in times
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e9, 1e9), min_size=1), st.floats(0, 1))
 def test_a_percentile_is_one_of_the_values(values: list[float], share: float) -> None:
     assert percentile(values, share) in values
@@ -146,6 +148,7 @@ def test_it_masks_what_varies(message: str, expected: str) -> None:
     assert masked(message) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=40), max_size=40))
 def test_no_line_is_lost_in_grouping(messages: list[str]) -> None:
     lines = [a_line(float(n), message) for n, message in enumerate(messages)]

@@ -194,6 +194,8 @@ def test_it_says_no_data_and_what_to_try(leaking: Desk) -> None:
     [
         ({"start": "yesterday"}, 'time_range.start is "yesterday"'),
         ({"start": "2026-11-22 07:00"}, "not a time"),
+        ({"start": "now-999999w"}, "not a time after 1970"),
+        ({"start": "0001-01-01T00:00:00Z"}, "not a time after 1970"),
         ({"start": "2026-13-45T07:00:00Z"}, "not a time"),
         ({"start": "now-1h", "end": "soon"}, "time_range.end"),
         ({"start": "now-10m", "end": "now-20m"}, "must be before"),

@@ -222,7 +222,7 @@ def test_choosing_a_step_over_htmx_answers_with_the_panel_alone(page: Client) ->
 
 def test_nothing_that_models_tools_or_people_wrote_becomes_markup(page: Client) -> None:
     run = a_run(f"question {EVIL}")
-    lease, step, _ = a_waiting_call(run)
+    _, step, _ = a_waiting_call(run)
     Step.objects.filter(seq=1).update(text=EVIL, reasoning=EVIL, summary=EVIL, error=EVIL, error_kind="x")
     Step.objects.filter(pk=step.pk).update(
         arguments=json.dumps({EVIL: EVIL}), result=json.dumps({"summary": EVIL}), summary=EVIL, name=EVIL
@@ -391,7 +391,7 @@ def test_a_vote_on_other_bytes_than_shown_is_void(page: Client, fields: dict[str
 @pytest.mark.parametrize("verdict", ["", "maybe", "approve\x00"])
 def test_a_vote_is_approve_or_reject(page: Client, verdict: str) -> None:
     _, _, approval = a_waiting_call()
-    status, html, _ = decide(page, approval, verdict)
+    status, _, _ = decide(page, approval, verdict)
     assert status == 422
     assert Vote.objects.count() == 0
 
@@ -482,8 +482,8 @@ def test_a_ticket_links_its_run_and_its_evidence(page: Client) -> None:
     a_turn(lease, ("get_metrics", "read", {}))
     run = Run.objects.get()
     Ticket.objects.create(
-        reference="INC-1001", title="Pool leak", severity=Severity.SEV1, summary="One.\n\nTwo.", dedup_key="k",
-        request_id=str(run.request_id), services=["api"], evidence_ids=["ev_01", "ev_77"],
+        reference="INC-1001", title="Pool leak", severity=Severity.SEV1, summary="One.\n\nTwo.",
+        dedup_key="k", request_id=str(run.request_id), services=["api"], evidence_ids=["ev_01", "ev_77"],
     )  # fmt: skip
     assert "Pool leak" in text_of(page, "/tickets/")
     html = text_of(page, "/tickets/INC-1001/")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tools import policy
@@ -53,6 +53,7 @@ def test_it_denies_changes_nobody_can_be_asked_about() -> None:
     assert policy.decide(revert, {}, "incident", "moon").kind == "deny"
 
 
+@settings(deadline=None)
 @given(st.sampled_from(DESTRUCTIVE), ARGUMENTS, st.text(max_size=20), st.text(max_size=20))
 def test_no_destructive_call_is_ever_allowed_unasked(
     name: str, arguments: dict[str, Any], agent: str, environment: str
@@ -62,6 +63,7 @@ def test_no_destructive_call_is_ever_allowed_unasked(
     assert verdict.quorum >= 1
 
 
+@settings(deadline=None)
 @given(st.sampled_from(list(TOOLS)), ARGUMENTS, st.text(max_size=20), st.text(max_size=20))
 def test_it_is_a_pure_function(name: str, arguments: dict[str, Any], agent: str, environment: str) -> None:
     first = policy.decide(TOOLS[name], arguments, agent, environment)

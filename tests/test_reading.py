@@ -19,7 +19,7 @@ from runs.reading.chart import draw
 from runs.reading.costs import find_period, read_costs
 from runs.reading.run_page import read_run_page
 from runs.reading.runs import Cursor, RunQuery, read_facets, read_page
-from runs.reading.timescale import KEPT_SECONDS, build_scale
+from runs.reading.timescale import build_scale
 from runs.reading.trace import read_trace
 from runs.templatetags.agentops import answer, paragraphs
 from runs.templatetags.json_tree import json_tree
@@ -98,12 +98,19 @@ def test_the_axis_moves_in_steps_not_with_every_second() -> None:
 def test_a_long_wait_is_cut_at_a_visible_break() -> None:
     scale = build_scale(START, at(1000), [(START, at(40)), (at(940), at(1000))], live=False)
     assert scale.drawn(at(40)) == 40
-    assert scale.drawn(at(940)) == 40 + KEPT_SECONDS
-    assert scale.drawn(at(1000)) == 40 + KEPT_SECONDS + 60
+    assert scale.drawn(at(940)) == 40 + 30
+    assert scale.drawn(at(1000)) == 40 + 30 + 60
     (cut,) = scale.breaks
     assert cut.label == "15 min idle"
     # Labels right of the break tell the real time, not the drawn one.
     assert scale.ticks[-1].label == "17:00"
+
+
+def test_a_break_is_in_proportion_to_the_work() -> None:
+    short = build_scale(START, at(400), [(START, at(20)), (at(390), at(400))], live=False)
+    long = build_scale(START, at(4000), [(START, at(600)), (at(3900), at(4000))], live=False)
+    assert short.kept == 10
+    assert long.kept == 120
 
 
 def test_while_it_waits_the_axis_stands_still() -> None:
@@ -111,7 +118,7 @@ def test_while_it_waits_the_axis_stands_still() -> None:
     early = build_scale(START, at(100), busy, live=True)
     late = build_scale(START, at(800), busy, live=True)
     assert early.width == late.width
-    assert early.cap_seconds == late.cap_seconds == 40 + KEPT_SECONDS
+    assert early.cap_seconds == late.cap_seconds == 40 + early.kept
     assert early.x(at(100)) == late.x(at(800))
 
 
@@ -128,7 +135,7 @@ def test_the_axis_never_runs_backwards_and_holds_everything(
     moments = sorted({0.0, end, *(a for a, _ in spans), *(a + b for a, b in spans)})
     places = [scale.drawn(at(moment)) for moment in moments]
     assert places == sorted(places)
-    assert 0 <= places[0]
+    assert places[0] >= 0
     assert places[-1] <= scale.width + 1e-6
     # What was busy is drawn in full length.
     for a, b in spans:

@@ -117,6 +117,8 @@ def test_it_describes_what_a_model_accepts(client: anthropic.Anthropic) -> None:
     assert haiku.capabilities.thinking.types.enabled.supported
     with pytest.raises(anthropic.NotFoundError):
         client.models.retrieve("gpt-9")
+    with pytest.raises(anthropic.BadRequestError, match="limit"):
+        client.models.list(extra_query={"limit": "many"})
 
 
 def test_it_records_the_requests_it_got(client: anthropic.Anthropic, simulator: Simulator) -> None:
@@ -478,6 +480,13 @@ def test_a_header_gives_a_fault_to_one_request(simulator: Simulator) -> None:
     assert refused.status_code == 429
     assert refused.json()["error"]["details"] == {"error_code": "enforced_spend_limit_reached"}
     assert post(simulator, body()).status_code == 200
+
+
+def test_a_wrong_fault_in_a_header_is_refused(simulator: Simulator) -> None:
+    response = post(simulator, body(), **{"x-sim-fault": "explode"})
+
+    assert response.status_code == 400
+    assert "Unknown fault" in response.json()["error"]["message"]
 
 
 def test_a_star_stands_for_every_request() -> None:

@@ -1,0 +1,1 @@
+"""What agents can do. Knows nothing of runs."""

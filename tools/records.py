@@ -48,6 +48,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Commit:
+    """A commit of a deployment, as its author named it."""
+
     sha: str
     subject: str
 

@@ -38,17 +38,18 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Result:
-    """What a tool answered: the exact text for the model."""
+    """What a tool answered: the exact text for the model. `is_unknown`: it may still take effect."""
 
     text: str
     is_error: bool
     summary: str
     error_kind: str
+    is_unknown: bool = False
 
 
 def canonical(arguments: Any) -> str:
-    """Arguments as canonical JSON text: sorted keys, no spaces, no NaN. These bytes are approved and run."""
-    return json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    """Canonical JSON text: sorted keys, no spaces, ASCII, no NaN. These bytes are approved and run."""
+    return json.dumps(arguments, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def action_digest(step: Step, arguments: str, *, revision: int, rule: str, environment: str) -> str:
@@ -140,6 +141,7 @@ def finish_call(lease: Lease, seq: int, result: Result) -> None:
     """Store what the tool answered."""
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
         to = StepStatus.FAILED if result.is_error else StepStatus.SUCCEEDED
+        to = StepStatus.UNKNOWN if result.is_unknown else to
         step = _move(current, seq, {StepStatus.EXECUTING}, to)
         _settle(current, step, result)
         current.event("call.finished", step=seq, status=step.status, error=result.error_kind)

@@ -51,7 +51,14 @@ def run_tool(lease: Lease, run: Run, step: Step) -> None:
         return
     tool = registry.TOOLS[step.name]
     outcome = boundary.call(tool, json.loads(arguments), context(run, step))
-    result = Result(outcome.text, outcome.is_error, outcome.summary, outcome.error_kind)
+    result = Result(
+        outcome.text,
+        outcome.is_error,
+        outcome.summary,
+        outcome.error_kind,
+        # A change that did not answer in time may still happen; a read that did not is just a failure.
+        is_unknown=outcome.error_kind == "timeout" and tool.effect != "read",
+    )
     actions.finish_call(lease, step.seq, result)
 
 

@@ -12,6 +12,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from runs.engine import model
+from runs.models import Run
 
 
 def prepare_database() -> None:
@@ -25,19 +26,13 @@ def prepare_database() -> None:
             call_command("migrate", verbosity=0, interactive=False)
         elif pending:
             raise CommandError(f"{len(pending)} migrations are not applied. Run: manage.py migrate")
-        _check_writable()
+        Run.objects.filter(pk=0).update(reason="")  # writes nothing, and fails where nothing can be written
     except (DatabaseError, OSError) as error:
         where = connection.settings_dict["NAME"]
         raise CommandError(
             f"Cannot use the database {where}: {error}. Make it writable for this user, or set "
             "AGENTOPS_DATA to another folder or DATABASE_URL to another database."
         ) from error
-
-
-def _check_writable() -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE agentops_write_check (id integer)")
-        cursor.execute("DROP TABLE agentops_write_check")
 
 
 def check_model() -> None:

@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from runs import agents
 from tools.backends import estate
 
-SHOWN = 90
-
-
-@dataclass(frozen=True)
-class AgentChoice:
-    """An agent as the form describes it."""
-
-    name: str
-    description: str
-    model: str
-    budget: str
-
-
-def agent_list() -> list[AgentChoice]:
-    """The installed agents, the default first."""
-    return [
-        AgentChoice(agent.name, agent.description, agent.model, f"${agent.limits.cost_usd}")
-        for agent in agents.installed().values()
-    ]
-
 
 def agent_choices() -> list[tuple[str, str]]:
-    """Agents for a select."""
-    return [(agent.name, f"{agent.name} · {agent.model}") for agent in agent_list()]
+    """The installed agents for a select, the default first."""
+    return [(agent.name, f"{agent.name} · {agent.model}") for agent in agents.installed().values()]
 
 
 def scenario_choices() -> list[tuple[str, str]]:

@@ -56,7 +56,6 @@ class StepDetail:
     usage: tuple[UsageLine, ...]
     events: tuple[StepEvent, ...]
     parent_seq: int | None
-    neighbours: tuple[int | None, int | None]
 
     @property
     def is_streaming(self) -> bool:
@@ -96,7 +95,6 @@ def read_step(run: Run, seq: int, *, viewer: User, now: datetime) -> StepDetail 
         usage=_usage(step) if is_model else (),
         events=_events(run, seq),
         parent_seq=step.parent.seq if step.parent else None,
-        neighbours=(seq - 1 if seq > 1 else None, seq + 1 if seq < run.step_count else None),
     )
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from runs.reading.words import clock, epoch_ms, span
 
-KEPT_SECONDS = 30.0  # what is drawn of an idle stretch, however long it was
+LEAST_KEPT = 10.0  # seconds that are drawn of an idle stretch, however long it was
 SHORTEST_SPAN = 15.0
 MAX_TICKS = 6
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
@@ -19,14 +19,15 @@ Interval = tuple[datetime, datetime]
 
 @dataclass(frozen=True)
 class Gap:
-    """An idle stretch in seconds after the start, of which KEPT_SECONDS are drawn."""
+    """An idle stretch in seconds after the start, and how much of it is drawn."""
 
     start: float
     end: float
+    kept: float
 
     @property
     def lost(self) -> float:
-        return self.end - self.start - KEPT_SECONDS
+        return self.end - self.start - self.kept
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Scale:
 
     start: datetime
     gaps: tuple[Gap, ...]
+    kept: float  # seconds drawn of a long idle stretch
     width: float  # seconds from edge to edge, as drawn
     idle_since: float | None
     live: bool
@@ -95,7 +97,7 @@ class Scale:
             result.append(
                 Break(
                     percent_text(100 * left / self.width),
-                    percent_text(100 * KEPT_SECONDS / self.width),
+                    percent_text(100 * gap.kept / self.width),
                     "idle"
                     if self._ends_idle and gap is self.gaps[-1]
                     else f"{span(gap.end - gap.start)} idle",
@@ -119,7 +121,7 @@ class Scale:
         """While idle, how far the axis grows before it stops; None while something runs."""
         if self.idle_since is None:
             return None
-        return round(self.idle_since - self.lost_seconds + KEPT_SECONDS, 3)
+        return round(self.idle_since - self.lost_seconds + self.kept, 3)
 
     @property
     def _ends_idle(self) -> bool:
@@ -128,14 +130,14 @@ class Scale:
     def _lost_until(self, seconds: float) -> float:
         lost = 0.0
         for gap in self.gaps:
-            lost += max(0.0, min(seconds, gap.end) - gap.start - KEPT_SECONDS)
+            lost += max(0.0, min(seconds, gap.end) - gap.start - gap.kept)
         return lost
 
     def _in_break(self, drawn: float) -> bool:
         lost = 0.0
         for gap in self.gaps:
             left = gap.start - lost
-            if left < drawn < left + KEPT_SECONDS:
+            if left < drawn < left + gap.kept:
                 return True
             lost += gap.lost
         return False
@@ -156,19 +158,29 @@ def build_scale(start: datetime, now: datetime, busy: Iterable[Interval], *, liv
     Its width moves in steps, so that a growing trace is redrawn at a step and not at every second.
     """
     total = max(0.0, (now - start).total_seconds())
-    gaps: list[Gap] = []
-    reached = 0.0
-    for begin, end in sorted((_offset(a, start), _offset(b, start)) for a, b in busy):
-        if begin - reached > KEPT_SECONDS:
-            gaps.append(Gap(reached, begin))
-        reached = max(reached, end)
+    spans = sorted((_offset(a, start), _offset(b, start)) for a, b in busy)
+    idle, reached = _idle(spans)
     idle_since = reached if live and total - reached > 0.05 else None
-    if total - reached > KEPT_SECONDS:
-        gaps.append(Gap(reached, total))
+    if total > reached:
+        idle.append((reached, total))
+    # In proportion to the work, in steps: a break is seen in a short run and does not fill a long one.
+    kept = max(LEAST_KEPT, _step(total - sum(end - begin for begin, end in idle)))
+    gaps = tuple(Gap(begin, end, kept) for begin, end in idle if end - begin > kept)
     drawn = total - sum(gap.lost for gap in gaps)
     wanted = max(SHORTEST_SPAN if live else 1.0, drawn * (1.03 if live else 1.0))
     step = _step(wanted)
-    return Scale(start, tuple(gaps), step * math.ceil(wanted / step - 1e-9), idle_since, live)
+    width = step * math.ceil(wanted / step - 1e-9)
+    return Scale(start, gaps, kept, width, idle_since, live)
+
+
+def _idle(spans: Iterable[tuple[float, float]]) -> tuple[list[tuple[float, float]], float]:
+    """The stretches between these spans, which are sorted, and where the last one ends."""
+    idle, reached = [], 0.0
+    for begin, end in spans:
+        if begin > reached:
+            idle.append((reached, begin))
+        reached = max(reached, end)
+    return idle, reached
 
 
 def percent_text(value: float) -> str:

@@ -106,7 +106,6 @@ class Trace:
     asks: tuple[Ask, ...]
     seqs: tuple[int, ...]
     current_seq: int | None  # the step worth watching now
-    answered_by: Step | None
     now: datetime = field(compare=False)
 
     @property
@@ -143,7 +142,6 @@ def read_trace(run: Run, *, viewer: User, now: datetime) -> Trace:
         asks=tuple(builder.asks),
         seqs=tuple(step.seq for step in steps),
         current_seq=_current(steps),
-        answered_by=next((step for step in reversed(steps) if step.kind == StepKind.MODEL), None),
         now=now,
     )
 

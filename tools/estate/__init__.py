@@ -1,0 +1,1 @@
+"""The simulated production environment: a pure function of seed, scenario, actions and time."""

@@ -150,7 +150,7 @@ _POSTGRES: dict[str, Reading] = {
     "db_deadlocks": lambda e, s, n: 0.0,
     "disk_used_ratio": lambda e, s, n: 0.612 + s.offset * 2e-8,
     "disk_bytes_free": lambda e, s, n: _DISK_BYTES * (0.388 - s.offset * 2e-8),
-    "wal_bytes": lambda e, s, n: s.wal * (1 + 0.05 * n),
+    "wal_bytes": lambda e, s, n: s.wal * (1 + 0.02 * n),
     "replication_lag": lambda e, s, n: 0.12 + 0.05 * abs(n),
 }
 _QUEUE: dict[str, Reading] = {

@@ -39,6 +39,8 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Instance:
+    """One replica of a service: where it stands and what it runs."""
+
     name: str
     version: str
     zone: str

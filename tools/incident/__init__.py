@@ -1,0 +1,1 @@
+"""The incident tools, one module per family, and what they share."""

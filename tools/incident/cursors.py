@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,8 @@ def read(cursor: str, of: str, *names: str) -> tuple[int, dict[str, float]]:
         loaded = json.loads(base64.urlsafe_b64decode(padded))
         position, question = int(loaded["p"]), loaded["q"]
         kept = {name: float(loaded[name]) for name in names}
+        if not all(math.isfinite(value) for value in kept.values()):
+            raise ValueError("a time that is not finite")
     except (ValueError, KeyError, TypeError, OverflowError):
         raise ToolError(
             "invalid_argument", "cursor is not one that an earlier result gave. Leave it out to start again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -49,11 +50,8 @@ def list_recent_deployments(
     if service is not None:
         service = asking.known_service(backend, service)
     wanted = (environment or "production").strip()
-    start = parse(since, backend.now(), "since") if since else backend.now() - 86400
-    if start > backend.now():
-        raise ToolError("invalid_argument", f"since is in the future. Now is {iso(backend.now())}.")
-    asked = {"service": service, "environment": wanted, "since": since, "kinds": kinds}
-    mark = cursors.fingerprint(asked)
+    start = _start(backend, since)
+    mark = cursors.fingerprint({"service": service, "environment": wanted, "since": since, "kinds": kinds})
     position = 0
     if cursor:
         position, kept = cursors.read(cursor, mark, "s")
@@ -64,34 +62,56 @@ def list_recent_deployments(
         for one in backend.deployments()
         if service in (None, one.service) and one.environment == wanted and (not kinds or one.kind in kinds)
     ]
-    inside = [one for one in fitting if one.started_at >= start]
-    before = next((one for one in fitting if one.started_at < start), None)
-    files = bool(include_diffstat)
-    shown = asking.fitting([_described(backend, one, files) for one in inside[position : position + count]])
-    more = position + len(shown) < len(inside)
-    return Result(
-        status="ok" if inside else "no_data",
-        summary=_summary(backend, inside, before, service, start),
-        data={
-            "deployments": shown,
-            "last_before_window": _described(backend, before, files) if before and not inside else None,
-        },
-        source=asking.source(backend),
-        asked={
-            "resolved_range": [iso(start), iso(backend.now())],
-            "limit_applied": count,
-            "environment": wanted,
-        },
-        truncation={
-            "truncated": more,
-            "returned": len(shown),
-            "matched": len(inside),
-            "matched_is_exact": True,
-            "next_cursor": cursors.make(position + len(shown), mark, s=start) if more else None,
-        },
-        warnings=warnings,
-        hints=() if inside else ("Use an earlier since, or leave service and kinds out.",),
-    )
+    page = _Page(fitting, start, position, count, mark, bool(include_diffstat))
+    return page.result(backend, service, wanted, warnings)
+
+
+def _start(backend: Backend, since: str | None) -> float:
+    start = parse(since, backend.now(), "since") if since else backend.now() - 86400
+    if start > backend.now():
+        raise ToolError("invalid_argument", f"since is in the future. Now is {iso(backend.now())}.")
+    return start
+
+
+@dataclass(frozen=True)
+class _Page:
+    """Which of the fitting deployments to show."""
+
+    fitting: list[Deployment]
+    start: float
+    position: int
+    count: int
+    mark: str
+    with_files: bool
+
+    def result(self, backend: Backend, service: str | None, wanted: str, warnings: tuple[str, ...]) -> Result:
+        """The answer. Without a deployment in the window it holds the last one before it."""
+        inside = [one for one in self.fitting if one.started_at >= self.start]
+        before = next((one for one in self.fitting if one.started_at < self.start), None)
+        window = inside[self.position : self.position + self.count]
+        shown = asking.fitting([_described(backend, one, self.with_files) for one in window])
+        until = self.position + len(shown)
+        last = _described(backend, before, self.with_files) if before and not inside else None
+        return Result(
+            status="ok" if inside else "no_data",
+            summary=_summary(backend, inside, before, service, self.start),
+            data={"deployments": shown, "last_before_window": last},
+            source=asking.source(backend),
+            asked={
+                "resolved_range": [iso(self.start), iso(backend.now())],
+                "limit_applied": self.count,
+                "environment": wanted,
+            },
+            truncation={
+                "truncated": until < len(inside),
+                "returned": len(shown),
+                "matched": len(inside),
+                "matched_is_exact": True,
+                "next_cursor": cursors.make(until, self.mark, s=self.start) if until < len(inside) else None,
+            },
+            warnings=warnings,
+            hints=() if inside else ("Use an earlier since, or leave service and kinds out.",),
+        )
 
 
 def _summary(

@@ -45,35 +45,39 @@ def _window(time_range: Any) -> str:
     return f", {start} to {end or 'now'}"
 
 
+QueryText = Annotated[
+    str,
+    Field(
+        description='Text to find. Words are ANDed, "quoted phrase" is exact, -word excludes. '
+        "Case-insensitive. Empty string = everything. Not PromQL/LogQL."
+    ),
+]
+ServiceName = Annotated[str, Field(description="Exact service name from an earlier result. Omit for all.")]
+ViewName = Annotated[
+    View,
+    Field(
+        description="patterns (default) groups similar lines with counts; lines returns raw entries; "
+        "histogram returns counts per bucket."
+    ),
+]
+Limit = Annotated[int, Field(description="1-200, default 50 lines or 20 patterns")]
+Cursor = Annotated[
+    str, Field(description="next_cursor from the previous result; all other arguments must be the same")
+]
+
+
 @tool(effect="read", describe=_headline, deadline_seconds=20)
 def search_logs(
     context: ToolContext,
     *,
-    query: Annotated[
-        str,
-        Field(
-            description='Text to find. Words are ANDed, "quoted phrase" is exact, -word excludes. '
-            "Case-insensitive. Empty string = everything. Not PromQL/LogQL."
-        ),
-    ],
+    query: QueryText,
     time_range: TimeRange,
-    service: Annotated[
-        str | None, Field(description="Exact service name from an earlier result. Omit for all.")
-    ] = None,
+    service: ServiceName | None = None,
     min_level: Level | None = None,
-    view: Annotated[
-        View | None,
-        Field(
-            description="patterns (default) groups similar lines with counts; lines returns raw entries; "
-            "histogram returns counts per bucket."
-        ),
-    ] = None,
+    view: ViewName | None = None,
     order: Order | None = None,
-    limit: Annotated[int | None, Field(description="1-200, default 50 lines or 20 patterns")] = None,
-    cursor: Annotated[
-        str | None,
-        Field(description="next_cursor from the previous result; all other arguments must be the same"),
-    ] = None,
+    limit: Limit | None = None,
+    cursor: Cursor | None = None,
 ) -> Result:
     """Search the logs of all services, or of one.
 
@@ -84,54 +88,52 @@ def search_logs(
     """
     backend = asking.connect(context)
     backend.pause(0.7)
-    wanted = log_query.parse(query)
+    shown: View = view or "patterns"
     if service is not None:
         service = asking.known_service(backend, service)
-    shown = view or "patterns"
     asked = {"query": query, "time_range": time_range, "service": service, "min_level": min_level}
     mark = cursors.fingerprint(asked | {"view": shown, "order": order})
     position, span = 0, resolve(time_range, backend.now(), 3600)
     if cursor:
         position, kept = cursors.read(cursor, mark, "s", "e")
         span = Resolved(kept["s"], min(kept["e"], backend.now()))
-    _affordable(wanted, span, service)
     count, warnings = asking.clamped(limit, 50 if shown == "lines" else 20, 1, MOST_RESULTS, "limit")
-    oldest = backend.now() - backend.log_retention_seconds
-    if span.end <= oldest:
-        return _nothing(
-            backend,
-            span,
-            wanted,
-            service,
-            f"Logs are kept for {duration(backend.log_retention_seconds)}.",
-            [],
-        )
-    read = backend.log_lines(max(oldest, span.start), span.end, service, min_level or "debug")
-    lines = [line for line in read if wanted.matches(line)]
+    search = _Search(log_query.parse(query), span, service, min_level or "debug")
+    lines, read = search.lines(backend)
     if not lines:
-        return _nothing(backend, span, wanted, service, "", read)
-    page = _Page(lines, position, count, order or "newest", mark, span)
-    data, returned, total, summary = _VIEWS[shown](page)
-    more = position + returned < total
-    if returned < min(count, total - position):
-        warnings += (f"{returned} of {count} fit in one result; next_cursor goes on from there.",)
-    return Result(
-        summary=summary,
-        data=data | _coverage(lines),
-        source=asking.source(backend),
-        asked={"resolved_range": span.echo(), "limit_applied": count, "view": shown},
-        truncation={
-            "truncated": more,
-            "returned": returned,
-            "matched": total,
-            "matched_is_exact": True,
-            "next_cursor": cursors.make(position + returned, mark, s=span.start, e=span.end)
-            if more
-            else None,
-        },
-        warnings=span.warnings + warnings,
-        hints=_hints(shown, lines, service),
+        return _nothing(backend, search, read)
+    return _page(
+        backend, search, _Page(lines, position, count, order or "newest", mark, span), shown, warnings
     )
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What to look for, when and where."""
+
+    query: log_query.Query
+    span: Resolved
+    service: str | None
+    min_level: Level
+
+    def lines(self, backend: Backend) -> tuple[list[LogLine], list[LogLine]]:
+        """(lines that match, all lines that were read). Raises ToolError(too_expensive)."""
+        if self.service is None and self.query.is_empty and self.span.seconds > WIDEST_WITHOUT_FILTER:
+            raise ToolError(
+                "too_expensive",
+                f"An empty query over {duration(self.span.seconds)} of all services reads too much. "
+                "Add words or a service, or ask for at most 6 h.",
+            )
+        if self.span.seconds > WIDEST:
+            asked = duration(self.span.seconds)
+            raise ToolError(
+                "too_expensive", f"{asked} is more than one search may read. Ask for at most 36 h."
+            )
+        start = max(self.span.start, backend.now() - backend.log_retention_seconds)
+        if start >= self.span.end:
+            return [], []
+        read = backend.log_lines(start, self.span.end, self.service, self.min_level)
+        return [line for line in read if self.query.matches(line)], read
 
 
 @dataclass(frozen=True)
@@ -146,18 +148,27 @@ class _Page:
     span: Resolved
 
 
-def _affordable(query: log_query.Query, span: Resolved, service: str | None) -> None:
-    if service is None and query.is_empty and span.seconds > WIDEST_WITHOUT_FILTER:
-        raise ToolError(
-            "too_expensive",
-            f"An empty query over {duration(span.seconds)} of all services reads too much. "
-            "Add words or a service, or ask for at most 6 h.",
-        )
-    if span.seconds > WIDEST:
-        raise ToolError(
-            "too_expensive",
-            f"{duration(span.seconds)} is more than one search may read. Ask for at most 36 h.",
-        )
+def _page(backend: Backend, search: _Search, page: _Page, view: View, warnings: tuple[str, ...]) -> Result:
+    data, returned, total, summary = _VIEWS[view](page)
+    until = page.position + returned
+    if returned < min(page.count, total - page.position):
+        warnings += (f"{returned} of {page.count} fit in one result; next_cursor goes on from there.",)
+    cursor = cursors.make(until, page.mark, s=page.span.start, e=page.span.end) if until < total else None
+    return Result(
+        summary=summary,
+        data=data | _coverage(page.lines),
+        source=asking.source(backend),
+        asked={"resolved_range": page.span.echo(), "limit_applied": page.count, "view": view},
+        truncation={
+            "truncated": cursor is not None,
+            "returned": returned,
+            "matched": total,
+            "matched_is_exact": True,
+            "next_cursor": cursor,
+        },
+        warnings=page.span.warnings + warnings,
+        hints=_hints(view, page.lines, search.service),
+    )
 
 
 def _coverage(lines: list[LogLine]) -> dict[str, Any]:
@@ -169,30 +180,26 @@ def _coverage(lines: list[LogLine]) -> dict[str, Any]:
     }
 
 
-def _nothing(
-    backend: Backend,
-    span: Resolved,
-    query: log_query.Query,
-    service: str | None,
-    because: str,
-    read: list[LogLine],
-) -> Result:
+def _nothing(backend: Backend, search: _Search, read: list[LogLine]) -> Result:
     hints = []
-    words = {word: sum(word in line.message.lower() for line in read) for word in query.wanted}
+    words = {word: sum(word in line.message.lower() for line in read) for word in search.query.wanted}
     if len(words) > 1:
         hints.append("Every word must occur in the line: search for the words of word_counts that do occur.")
-    if service:
+    if search.service:
         hints.append("Leave service out to search all services.")
     hints.append("An empty query with min_level=warning shows everything unusual.")
-    where = f" on {service}" if service else ""
+    where = f" on {search.service}" if search.service else ""
+    start, end = search.span.echo()
+    kept = backend.log_retention_seconds
+    too_old = f" Logs are kept for {duration(kept)}." if search.span.end <= backend.now() - kept else ""
     return Result(
         status="no_data",
-        summary=f"No log line matches{where} from {iso(span.start)} to {iso(span.end)}. {because}".strip(),
+        summary=f"No log line matches{where} from {start} to {end}.{too_old}",
         data={"patterns": [], "lines": [], "level_counts": {}, "word_counts": words},
         source=asking.source(backend),
-        asked={"resolved_range": span.echo()},
+        asked={"resolved_range": [start, end]},
         truncation={"truncated": False, "returned": 0, "matched": 0, "matched_is_exact": True},
-        warnings=span.warnings,
+        warnings=search.span.warnings,
         hints=tuple(hints),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics as basic
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -64,29 +65,54 @@ def get_metrics(
     backend.pause(0.35)
     service = asking.known_service(backend, service_name, "service_name")
     name = asking.known_metric(backend, service, metric)
-    definition = backend.metrics(service)[name]
-    span = resolve(time_range, backend.now(), DEFAULT_SECONDS)
-    span, warnings = _affordable(span)
-    groups = group_by or "none"
-    found = backend.series(service, name, span.start, span.end, groups, MOST_SAMPLES)
+    span, warnings = _affordable(resolve(time_range, backend.now(), DEFAULT_SECONDS))
+    question = _Question(service, backend.metrics(service)[name], span, group_by or "none")
+    return _answer(backend, question, step_seconds, compare_to or "none", warnings)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """Which series to read."""
+
+    service: str
+    definition: MetricDefinition
+    span: Resolved
+    group_by: GroupBy
+
+    def series(self, backend: Backend, earlier: float = 0.0) -> list[Series]:
+        """The series that have samples, of the range or of the same range so many seconds earlier."""
+        start, end = self.span.start - earlier, self.span.end - earlier
+        found = backend.series(self.service, self.definition.name, start, end, self.group_by, MOST_SAMPLES)
+        return [one for one in found if any(value is not None for _, value in one.samples)]
+
+
+def _answer(
+    backend: Backend,
+    question: _Question,
+    step_seconds: int | None,
+    compare_to: CompareTo,
+    warnings: tuple[str, ...],
+) -> Result:
+    service, definition, span = question.service, question.definition, question.span
+    found = question.series(backend)
+    if not found:
+        raise _no_samples(question)
     step, step_warnings = _step(step_seconds, span, len(found))
     limits = _thresholds(backend, service, definition)
-    described = [one for one in (_described(definition, one, step, limits) for one in found) if one]
-    if not described:
-        if groups != "none":
-            raise ToolError(
-                "invalid_argument", f"{service} has no {groups} to group {name} by. Leave group_by out."
-            )
-        raise ToolError(
-            "unavailable", f"{service} has no samples of {name} in this range. Ask for a wider one."
-        )
-    baseline = _baselines(backend, service, name, span, groups, compare_to or "none", definition)
-    for one in described:
-        one["baseline"] = baseline.get(_label(one["labels"]))
+    baselines = _baselines(backend, question, compare_to)
+    described = [
+        _described(definition, one, step, limits) | {"baseline": baselines.get(_label(one.labels))}
+        for one in found
+    ]
     shown = asking.fitting(described)
     return Result(
         summary=_summary(definition, service, described, span),
-        data={"service": service, "metric": name, "about": definition.about, "series": shown},
+        data={
+            "service": service,
+            "metric": definition.name,
+            "about": definition.about,
+            "series": shown,
+        },
         source=asking.source(backend),
         asked={"resolved_range": span.echo(), "step_seconds": step},
         truncation={
@@ -96,7 +122,17 @@ def get_metrics(
             "matched_is_exact": True,
         },
         warnings=span.warnings + warnings + step_warnings + _gaps(described),
-        hints=_hints(described, service, name),
+        hints=_hints(described),
+    )
+
+
+def _no_samples(question: _Question) -> ToolError:
+    what = f"{question.service} has no"
+    if question.group_by != "none":
+        message = f"{what} {question.group_by} to group {question.definition.name} by. Leave group_by out."
+        return ToolError("invalid_argument", message)
+    return ToolError(
+        "unavailable", f"{what} samples of {question.definition.name} in this range. Ask for a wider one."
     )
 
 
@@ -129,10 +165,8 @@ def _thresholds(backend: Backend, service: str, definition: MetricDefinition) ->
 
 def _described(
     definition: MetricDefinition, series: Series, step: int, limits: dict[str, Any]
-) -> dict[str, Any] | None:
+) -> dict[str, Any]:
     present = [(at, value) for at, value in series.samples if value is not None]
-    if not present:
-        return None
     values = [value for _, value in present]
     shape = statistics.shape(present, _floor(definition))
     change = 100 * (values[-1] - values[0]) / abs(values[0]) if values[0] else None
@@ -160,10 +194,10 @@ def _described(
 
 
 def _floor(definition: MetricDefinition) -> float:
-    """Moves that mean nothing in this unit."""
-    return {"ratio": 0.01, "s": 0.05, "connections": 2.5, "sessions": 2.5, "requests": 2.5, "jobs": 20.0}.get(
-        definition.unit, 0.0
-    )
+    """Moves that mean nothing: by unit, and a tenth of the way to the first limit."""
+    by_unit = {"ratio": 0.01, "s": 0.05, "connections": 2.5, "sessions": 2.5, "requests": 2.5}
+    limit = definition.warn if definition.direction == "above" and not definition.limits_of else None
+    return max(by_unit.get(definition.unit, 0.0), 0.1 * (limit or 0.0))
 
 
 def _points(series: Series, step: int) -> list[list[Any]]:
@@ -175,35 +209,24 @@ def _points(series: Series, step: int) -> list[list[Any]]:
     return list(points.values())[-MOST_POINTS:]
 
 
-def _baselines(
-    backend: Backend,
-    service: str,
-    metric: str,
-    span: Resolved,
-    group_by: GroupBy,
-    compare_to: CompareTo,
-    definition: MetricDefinition,
-) -> dict[str, dict[str, Any]]:
+def _baselines(backend: Backend, question: _Question, compare_to: CompareTo) -> dict[str, dict[str, Any]]:
     """The same statistics of an earlier period, by label."""
     if compare_to == "none":
         return {}
-    shift = _SHIFTS.get(compare_to, span.seconds)
-    start, end = span.start - shift, span.end - shift
+    shift = _SHIFTS.get(compare_to, question.span.seconds)
     found = {}
-    for one in backend.series(service, metric, start, end, group_by, MOST_SAMPLES):
-        values = [value for _, value in one.samples if value is not None]
-        if values:
-            found[_label(one.labels)] = {
-                "compare_to": compare_to,
-                "range": [iso(start), iso(end)],
-                "min": min(values),
-                "max": max(values),
-                "avg": round(basic.fmean(values), 4),
-                "p95": statistics.percentile(values, 0.95),
-                "trend": statistics.shape(
-                    [(at, value) for at, value in one.samples if value is not None], _floor(definition)
-                ).trend,
-            }
+    for one in question.series(backend, shift):
+        present = [(at, value) for at, value in one.samples if value is not None]
+        values = [value for _, value in present]
+        found[_label(one.labels)] = {
+            "compare_to": compare_to,
+            "range": [iso(question.span.start - shift), iso(question.span.end - shift)],
+            "min": min(values),
+            "max": max(values),
+            "avg": round(basic.fmean(values), 4),
+            "p95": statistics.percentile(values, 0.95),
+            "trend": statistics.shape(present, _floor(question.definition)).trend,
+        }
     return found
 
 
@@ -262,7 +285,7 @@ def _gaps(series: list[dict[str, Any]]) -> tuple[str, ...]:
     return (f"{missing} samples are missing.",) if missing else ()
 
 
-def _hints(series: list[dict[str, Any]], service: str, metric: str) -> tuple[str, ...]:
+def _hints(series: list[dict[str, Any]]) -> tuple[str, ...]:
     changed = [one["step_change_at"] for one in series if one["step_change_at"]]
     if changed:
         return (f"next: list_recent_deployments to see what changed shortly before {min(changed)}",)

@@ -38,7 +38,6 @@ def _plan(backend: Backend, service_name: str, mode: str, older_than: int, expec
     facts = backend.pool(service)
     matching = _matching(facts, mode)
     what, risk = _MODES[mode]
-    headline = f"Restart the connection pool of {service}"
     return Plan(
         kind="restart_pool",
         service=service,
@@ -48,7 +47,7 @@ def _plan(backend: Backend, service_name: str, mode: str, older_than: int, expec
         card=remediation.card(
             backend,
             expected,
-            headline=headline,
+            headline=f"Restart the connection pool of {service}",
             of=service,
             action="pool restart",
             chips=[

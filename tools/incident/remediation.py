@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 from pydantic import ConfigDict, Field, with_config
-from typing_extensions import TypedDict
 
 from tools.backends.base import Backend
 from tools.base import Result, ToolContext, ToolError

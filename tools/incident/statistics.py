@@ -144,8 +144,9 @@ def _spike(values: list[float], floor: float) -> int | None:
     if not outside or len(outside) > SETTLED_SHARE * len(values):
         return None
     in_one_piece = outside[-1] - outside[0] + 1 <= 1.5 * len(outside) + 2
-    over = outside[-1] < len(values) - max(2, len(values) // 20)
-    return outside[0] if in_one_piece and over else None
+    edge = max(2, len(values) // 20)
+    between = edge <= outside[0] and outside[-1] < len(values) - edge
+    return outside[0] if in_one_piece and between else None
 
 
 def percentile(values: list[float], share: float) -> float:

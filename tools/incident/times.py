@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, NotRequired
+from typing import Annotated, NotRequired, TypedDict
 
 from pydantic import ConfigDict, Field, with_config
-from typing_extensions import TypedDict
 
 from tools.base import ToolError
 
@@ -51,18 +50,26 @@ def iso(at: float) -> str:
 def parse(text: str, now: float, name: str) -> float:
     """Seconds since 1970 UTC. Raises ToolError(invalid_argument) that names the argument and the formats."""
     written = text.strip()
+    at = _read(written, now)
+    if at is not None and at >= 0:
+        return at
+    shown = written[:40]
+    raise ToolError(
+        "invalid_argument",
+        f'{name} is "{shown}", which is not a time after 1970. Use {FORMATS}. Now is {iso(now)}.',
+    )
+
+
+def _read(written: str, now: float) -> float | None:
     relative = _RELATIVE.fullmatch(written.lower())
     if relative:
         return now - int(relative[1] or 0) * _SECONDS[relative[2] or "s"]
-    if _ABSOLUTE.fullmatch(written):
-        try:
-            return datetime.fromisoformat(written.upper()).timestamp()
-        except (ValueError, OverflowError):
-            pass
-    shown = written[:40]
-    raise ToolError(
-        "invalid_argument", f'{name} is "{shown}", which is not a time. Use {FORMATS}. Now is {iso(now)}.'
-    )
+    if not _ABSOLUTE.fullmatch(written):
+        return None
+    try:
+        return datetime.fromisoformat(written.upper()).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def resolve(time_range: TimeRange | None, now: float, default_seconds: float) -> Resolved:

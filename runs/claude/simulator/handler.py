@@ -224,7 +224,10 @@ def _model_page(query: dict[str, list[str]]) -> dict[str, Any]:
         names = names[names.index(after[0]) + 1 :] if after[0] in names else []
     if before:
         names = names[: names.index(before[0])] if before[0] in names else []
-    limit = max(1, min(1000, int((query.get("limit") or ["20"])[0])))
+    wanted = (query.get("limit") or ["20"])[0]
+    if not wanted.isdecimal():
+        raise invalid("limit: Input should be a valid integer")
+    limit = max(1, min(1000, int(wanted)))
     page = names[-limit:] if before else names[:limit]
     return {
         "data": [MODELS[name].as_info() for name in page],

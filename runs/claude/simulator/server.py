@@ -15,6 +15,7 @@ from typing import Any, Self
 from runs.claude.simulator.accounting import PromptCache
 from runs.claude.simulator.faults import Fault, fault_for, parse_fault, parse_script
 from runs.claude.simulator.handler import Handler
+from runs.claude.simulator.wire import invalid
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +89,10 @@ class Simulator:
         with self._lock:
             self.requests.append(body)
             scripted = fault_for(self._rules, len(self.requests))
-        return parse_fault(header) if header else scripted
+        try:
+            return parse_fault(header) if header else scripted
+        except ValueError as error:
+            raise invalid(f"x-sim-fault: {error}") from error
 
     def wait(self, seconds: float) -> None:
         """Wait in real seconds, or until the simulator stops."""

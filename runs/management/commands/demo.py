@@ -34,6 +34,9 @@ DEMO_USER = "operator"
 class Command(BaseCommand):
     help = "Start agentops on this machine, web and worker in one process, and drive a first incident."
 
+    # Checks would ask the database before this command can say what is wrong with it.
+    requires_system_checks = ()
+
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Where to listen, and which incident to simulate."""
         known = ", ".join(item.id for item in estate.scenarios())

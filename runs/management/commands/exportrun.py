@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from runs.management.startup import prepare_database
 from runs.models import Run
 from runs.reading.export import run_log
 
@@ -16,12 +17,16 @@ from runs.reading.export import run_log
 class Command(BaseCommand):
     help = "Print the whole log of one run as JSON."
 
+    # Checks would ask the database before this command can say what is wrong with it.
+    requires_system_checks = ()
+
     def add_arguments(self, parser: ArgumentParser) -> None:
         """The run's request id."""
         parser.add_argument("request_id", metavar="REQUEST_ID")
 
     def handle(self, *args: Any, request_id: str, **options: Any) -> None:
         """Look the run up and print it."""
+        prepare_database()
         try:
             run = Run.objects.get(request_id=uuid.UUID(request_id))
         except ValueError as error:

@@ -43,6 +43,9 @@ class Command(BaseCommand):
         "4 waiting for a person, 1 failed, 2 wrong usage."
     )
 
+    # Checks would ask the database before this command can say what is wrong with it.
+    requires_system_checks = ()
+
     def add_arguments(self, parser: ArgumentParser) -> None:
         """The question, and how decisions and output are handled."""
         parser.add_argument("question", metavar="QUESTION")

@@ -10,10 +10,14 @@ from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 
 from runs import actions
+from runs.management.startup import prepare_database
 
 
 class Command(BaseCommand):
     help = "Print an address that signs a user in once, within twelve hours."
+
+    # Checks would ask the database before this command can say what is wrong with it.
+    requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Who, and where agentops is reached."""
@@ -22,6 +26,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, username: str, base_url: str, **options: Any) -> None:
         """Make the link."""
+        prepare_database()
         user = User.objects.filter(username=username, is_active=True).first()
         if user is None:
             raise CommandError(

@@ -16,6 +16,9 @@ from runs.management.startup import check_model, prepare_database
 class Command(BaseCommand):
     help = "Drive queued runs until SIGTERM or Ctrl-C, then finish the current move of each run and leave."
 
+    # Checks would ask the database before this command can say what is wrong with it.
+    requires_system_checks = ()
+
     def add_arguments(self, parser: ArgumentParser) -> None:
         """One option: how many runs at once."""
         parser.add_argument("--concurrency", type=int, default=4, metavar="N", help="runs driven at once")

@@ -51,6 +51,7 @@ Idiomorph.defaults.callbacks.afterNodeAdded = (node) => {
 let unsent = "";
 Idiomorph.defaults.callbacks.beforeNodeRemoved = (node) => {
   if (node.nodeType !== Node.ELEMENT_NODE) return true;
+  if (node.dataset.kept) return false;
   const reason = node.matches("[data-reason]") ? node : node.querySelector("[data-reason]");
   if (reason?.value.trim()) unsent = reason.value.trim();
   return true;
@@ -60,6 +61,7 @@ document.addEventListener("agentops:changed", () => {
   if (!place) return;
   const kept = document.createElement("p");
   kept.className = "draft";
+  kept.dataset.kept = "yes";
   const label = document.createElement("b");
   label.textContent = "Your unsent text: ";
   kept.append(label, unsent);

@@ -4,6 +4,7 @@ import { send } from "./live.js";
 const page = () => document.querySelector("[data-page=run]");
 const panel = () => document.getElementById("panel");
 
+let below = false;
 let chosen = Number(new URLSearchParams(location.search).get("step")) || null;
 
 function mark() {
@@ -31,7 +32,9 @@ export function follow() {
 if (page()) {
   document.addEventListener("click", (event) => {
     const row = event.target.closest("#steps .row");
-    if (row && !event.metaKey && !event.ctrlKey) choose(Number(row.dataset.step));
+    if (!row || event.metaKey || event.ctrlKey) return;
+    choose(Number(row.dataset.step));
+    below = event.detail > 0 && matchMedia("(width < 1024px)").matches; // a tap, not a key
   });
   document.addEventListener("change", (event) => {
     if (event.target.id !== "follow") return;
@@ -44,7 +47,11 @@ if (page()) {
   });
   document.addEventListener("agentops:live", () => send({ step: chosen }));
   document.addEventListener("agentops:changed", mark);
-  document.addEventListener("htmx:afterSwap", mark);
+  document.addEventListener("htmx:afterSwap", () => {
+    mark();
+    if (below) panel().scrollIntoView(); // on a narrow screen it stands under the trace
+    below = false;
+  });
   document.addEventListener("htmx:afterSettle", mark);
   window.addEventListener("popstate", () => location.reload());
   mark();

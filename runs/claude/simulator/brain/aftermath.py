@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runs.claude.simulator.answer import Answer, Call
 from runs.claude.simulator.brain import calls, judgement, report, ticket
-from runs.claude.simulator.brain.case import REFUSALS, Case
+from runs.claude.simulator.brain.case import READERS, REFUSALS, Case
 from runs.claude.simulator.brain.diagnosis import diagnose
 from runs.claude.simulator.brain.evidence import Observation
 from runs.claude.simulator.brain.outcome import expected, recovered
@@ -38,9 +38,8 @@ def _refused(case: Case, last: Observation) -> Answer:
 
 def _unknown(case: Case, last: Observation) -> Answer:
     thinking = (
-        "Nobody can say whether that call took effect. Repeating it could do it twice, so I only "
-        "read the state: "
-        "the metric it was meant to change, and what was rolled out."
+        "Nobody can say whether that call took effect. Repeating it could do it twice, so I only read "
+        "the state: the metric it was meant to change, and what was rolled out."
     )
     seen = _look(case, last, [calls.changes_after_action()], thinking)
     if seen is not None:
@@ -51,9 +50,8 @@ def _unknown(case: Case, last: Observation) -> Answer:
 
 def _stale(case: Case, last: Observation) -> Answer:
     thinking = (
-        f"What I proposed no longer fits: {sentence(last.message)[:300]} Somebody or something "
-        "changed it meanwhile. "
-        "I read the present state before I say anything else."
+        f"What I proposed no longer fits: {sentence(last.message)[:300]} Somebody or something changed "
+        "it meanwhile. I read the present state before I say anything else."
     )
     seen = _look(case, last, [calls.changes_after_action()], thinking)
     if seen is not None:
@@ -71,14 +69,14 @@ def _failed(case: Case, last: Observation) -> Answer:
 
 
 def _executed(case: Case, last: Observation) -> Answer:
-    looks = len({one.turn for one in case.readings if one.turn > last.turn})
+    looks = len({one.turn for one in case.results_of("get_metrics") if one.turn > last.turn})
     well = recovered(case, last)
     if looks == 0 or (not well and looks < _LOOKS):
         made = _state(case, last, looks)
         if made:
             return Answer(_before_look(last, looks), calls=made)
     if well or looks == 0:
-        return report.final(case)
+        return report.final(case)  # nothing to look with leaves the remediation's own check
     reason = (
         "The action was carried out, but the numbers have not returned to normal. Somebody should take over."
     )
@@ -103,7 +101,7 @@ def _before_look(last: Observation, looks: int) -> str:
 
 def _look(case: Case, last: Observation, more: list[Call], thinking: str) -> Answer | None:
     """Read the state once after the action."""
-    if any(one.turn > last.turn and one.name == "get_metrics" for one in case.observations):
+    if any(one.turn > last.turn and one.name in READERS for one in case.observations):
         return None
     made = _state(case, last, 0) + tuple(call for call in more if call.name in case.tools)
     return Answer(thinking, calls=made) if made else None

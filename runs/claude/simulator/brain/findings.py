@@ -62,8 +62,8 @@ def _warnings(case: Case, last: list[Observation]) -> str:
     top = marked[0]
     return (
         f"The warnings of {listed(top.services)} are telling: {counted(top.count, 'line')} "
-        f"{log_line(top.text)}, all from "
-        f"{listed(top.versions)}, none before {clock(top.first)} [{top.evidence_id}]."
+        f"{log_line(top.text)}, all from {listed(top.versions)}, none before {clock(top.first)} "
+        f"[{top.evidence_id}]."
     )
 
 

@@ -59,8 +59,7 @@ def _intent(case: Case, made: tuple[Call, ...]) -> str:
     return choose(
         f"{case.question}{case.turn}",
         f"To see how {listed(services)} {'are' if len(services) > 1 else 'is'} doing I read "
-        f"{listed(names)}, two hours back, "
-        "so that the beginning is in the picture.",
+        f"{listed(names)}, two hours back, so that the beginning is in the picture.",
         f"Next: {listed(names)} of {listed(services)}. Two hours, because I need the time before it "
         "began too.",
     )
@@ -85,6 +84,8 @@ def _tests(case: Case, found: Diagnosis, service: str) -> list[Call]:
     if found.kind in {"healthy", "unclear", "blind"}:
         return [*yesterday, calls.warnings_of(service)]
     tests = [calls.warnings_of(service), calls.metric_against_yesterday(service, symptom.control)]
+    if found.kind == "load":
+        tests.append(calls.metric(service, "replicas_desired"))
     if symptom.holds:
         tests += [calls.metric(other, symptom.holds) for other in _others(case, service)[:1]]
     elif any(deployment.service == service for deployment in case.deployments):
@@ -137,6 +138,8 @@ def _rival(call: Call, found: Diagnosis) -> tuple[str, str]:
         if found.kind == "healthy":
             return f"{service} is worse than on other days", test
         return "there is just more traffic than usual", test
+    if name == "replicas_desired":
+        return "", f"how many replicas {service} has"
     if call.input.get("group_by") == "version":
         return "every version fails alike", "whether old and new instances fail alike"
     return f"{service} holds the connections and {found.service} is the victim", f"{name} of {service}"

@@ -44,8 +44,8 @@ def _understanding(case: Case) -> str:
     if case.symptom is knowledge.GENERAL:
         return (
             f"{heard} is a question about the general state. When something is off it is "
-            f"{case.symptom.reasons}, "
-            "and that shows in the error logs, in the error rates and in the list of changes."
+            f"{case.symptom.reasons}, and that shows in the error logs, in the error rates and in "
+            "the list of changes."
         )
     return choose(
         case.question,

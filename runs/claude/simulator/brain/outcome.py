@@ -106,6 +106,17 @@ def action(case: Case) -> str:
             return f"Action. {target(last)}, approved by a person and executed{cited}."
 
 
+def whose_turn(case: Case) -> str:
+    """Who has the next step after a remediation that was not approved."""
+    match case.remedies[-1].error_kind:
+        case "expired":
+            return "Nobody decided in time; whoever takes the ticket can."
+        case "denied":
+            return "A rule forbids this action to the agent; a person can take it."
+        case _:
+            return "The person who declined knows why; the next step is theirs."
+
+
 def verification(case: Case) -> str:
     """The numbers after the action; "" when nothing was executed or read."""
     if not case.remedies:
@@ -152,14 +163,12 @@ def residual_risk(case: Case, found: Diagnosis) -> str:
         case "revert_deployment":
             return (
                 f"Left to do. {who} must not be rolled out again before its fault is fixed; what "
-                "else it carried is "
-                "gone for now. Keep an eye on the metrics above for the next half hour."
+                "else it carried is gone for now. Keep an eye on the metrics above for the next half hour."
             )
         case "restart_connection_pool":
             return (
                 f"Left to do. This frees connections but does not explain why {who} kept them. "
-                "Without a fix in the "
-                "code it will come back; watch the metric."
+                "Without a fix in the code it will come back; watch the metric."
             )
         case _:
             return f"Left to do. {who} now runs larger; scale it back when the traffic has gone."

@@ -57,8 +57,7 @@ def _revert(case: Case, found: Diagnosis) -> Call | None:
     back = f" to {deployment.previous}" if deployment.previous else ""
     reason = (
         f"{deployment.name} is the cause: {_signs_in_words(found)}. Reverting{back} removes the "
-        "cause; a restart or "
-        "more replicas would only treat the symptom."
+        "cause; a restart or more replicas would only treat the symptom."
     )
     return _with_effect("revert_deployment", {"deployment_id": deployment.id, "reason": reason}, case, found)
 

@@ -18,8 +18,8 @@ def conclude(case: Case) -> Answer:
 
 def final(case: Case) -> Answer:
     """The answer for what was found and done."""
-    found = diagnose(case.at_decision())
     then = case.at_decision()
+    found = diagnose(then)
     parts = [
         _verdict(case, found),
         _cause(then, found),
@@ -44,7 +44,8 @@ def summary(case: Case) -> Answer:
     if not case.observations:
         return _without_data(case)
     answer = final(case)
-    return Answer("No more calls are allowed, so I sum up what is known. " + answer.thinking, answer.text)
+    early = "" if outcome.state(case) == "recovered" else "Stopped early; this is what is known so far. "
+    return Answer(f"No more calls are allowed, so I sum up. {answer.thinking}", early + answer.text)
 
 
 def _without_data(case: Case) -> Answer:
@@ -53,8 +54,7 @@ def _without_data(case: Case) -> Answer:
     return Answer(
         f"I am asked {heard}, but I have looked at nothing and have no tool that I know how to use for it.",
         f"I could not investigate {heard}: none of the tools of this agent reads logs, metrics or "
-        f"deployments.{have} "
-        f"I have therefore found nothing out and changed nothing.\n\n{_LABEL}",
+        f"deployments.{have} I have therefore found nothing out and changed nothing.\n\n{_LABEL}",
     )
 
 
@@ -74,7 +74,9 @@ def _verdict(case: Case, found: Diagnosis) -> str:
                 "Unclear: an action was approved, but nobody can say whether it took effect. "
                 f"Suspected: {name}."
             )
-        case "not recovered" | "failed", _:
+        case "failed", _:
+            return f"Not resolved: the approved action did not go through. Suspected: {name}."
+        case "not recovered", _:
             return f"Not resolved: the action did not bring the service back. Suspected: {name}."
         case _, "healthy" if case.symptom is None:
             return (
@@ -126,10 +128,7 @@ def _left(case: Case, found: Diagnosis) -> str:
         case "recovered", _:
             return outcome.residual_risk(case, found)
         case "refused", _:
-            return (
-                "Left to do. The service is still affected. The person who declined knows why; "
-                "the next step is theirs."
-            )
+            return f"Left to do. The service is still affected. {outcome.whose_turn(case)}"
         case _, "healthy" if not _is_alert(case):
             return "Left to do. Nothing that the data asks for."
         case _, "healthy":

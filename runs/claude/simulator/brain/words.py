@@ -58,11 +58,11 @@ def clock(moment: datetime | None) -> str:
 
 def moment(text: object) -> datetime | None:
     """A timestamp of a result; None for anything else."""
-    if isinstance(text, int | float):
-        return datetime.fromtimestamp(text, UTC)
     try:
+        if isinstance(text, int | float):
+            return datetime.fromtimestamp(text, UTC)
         found = datetime.fromisoformat(str(text))
-    except ValueError:
+    except (ValueError, OverflowError, OSError):
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 

@@ -1,0 +1,256 @@
+"""The whole loop in one process, against the real SDK, the simulator and the real tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+from django.contrib.auth.models import User
+from django.utils import timezone
+from pytest_django.fixtures import Settings
+
+from runs import actions
+from runs.engine import model
+from runs.engine.drive import drive, perform
+from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
+from tests.factories import a_lease, a_run, a_turn
+from tools.models import Ticket, WorldAction
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def faults(settings: Settings) -> Iterator[Callable[[str], None]]:
+    """Scripts the simulator of this process; the next run meets a fresh one."""
+
+    def script(text: str) -> None:
+        model.disconnect()
+        settings.AGENTOPS_SIMULATOR_FAULTS = text
+
+    script("")
+    yield script
+    model.disconnect()
+
+
+def drive_to_the_end(run: Run, voter: User | None = None, verdict: str = "approve") -> Run:
+    """Drive, decide what waits, and let the time of retries pass, until the run is over or paused."""
+    for _ in range(60):
+        lease = actions.claim(run.pk, "worker-1")
+        if lease is not None:
+            drive(lease, lambda: False)
+        run.refresh_from_db()
+        if run.is_ended or run.status == RunStatus.PAUSED:
+            return run
+        if run.retry_at is not None:
+            # Only the waiting is skipped: the attempts look as if they were made long ago.
+            earlier = timezone.now() - timedelta(hours=1)
+            Step.objects.filter(run=run, status=StepStatus.FAILED).update(ended_at=earlier)
+            Run.objects.filter(pk=run.pk).update(retry_at=earlier)
+        for approval in Approval.objects.filter(run=run, state=ApprovalState.PENDING):
+            assert voter is not None
+            actions.decide(
+                approval_id=approval.pk,
+                voter=voter,
+                verdict=verdict,  # type: ignore[arg-type]
+                reason="As discussed.",
+                revision=approval.revision,
+                digest=approval.digest,
+            )
+    raise AssertionError(f"the run never ends: {run.status} {run.reason}")
+
+
+def failures(run: Run) -> list[str]:
+    return list(run.steps.filter(kind=StepKind.MODEL, status="failed").values_list("error_kind", flat=True))
+
+
+def test_it_finds_the_leak_reverts_it_and_proves_it(faults: Callable[[str], None], operator: User) -> None:
+    run = drive_to_the_end(a_run(), operator)
+    assert run.status == RunStatus.SUCCEEDED and run.final_response
+    action = WorldAction.objects.get()
+    assert (action.kind, action.service) == ("revert", "api")
+    assert failures(run) == []
+
+
+def test_it_takes_a_no_for_an_answer(faults: Callable[[str], None], operator: User) -> None:
+    run = drive_to_the_end(a_run(), operator, "reject")
+    assert run.status == RunStatus.SUCCEEDED
+    assert not WorldAction.objects.exists()
+    assert Ticket.objects.count() == 1
+    asked = run.steps.filter(effect="destructive")
+    assert [step.status for step in asked] == [StepStatus.REFUSED]
+
+
+@pytest.mark.parametrize("scenario", ["noisy-healthy", "quiet"])
+def test_it_leaves_a_healthy_system_alone(faults: Callable[[str], None], scenario: str) -> None:
+    run = drive_to_the_end(a_run("api connection pool usage above 80 % (warning)", scenario=scenario))
+    assert run.status == RunStatus.SUCCEEDED
+    assert not run.steps.filter(effect="destructive").exists()
+
+
+def test_it_asks_about_what_it_does_not_understand_honestly(faults: Callable[[str], None]) -> None:
+    run = drive_to_the_end(a_run("Schreib mir ein Gedicht über den Herbst 🍂"))
+    assert run.status == RunStatus.SUCCEEDED
+    assert "simulator" in run.final_response.lower()
+
+
+def test_history_is_append_only_and_the_same_bytes_after_a_restart(
+    faults: Callable[[str], None], operator: User
+) -> None:
+    run = a_run()
+    bodies = []
+    # Another process takes over before every move: a new client, a new simulator, nothing but the rows.
+    for number in range(80):
+        lease = actions.claim(run.pk, f"worker-{number}")
+        if lease is None:
+            break
+        perform(lease)
+        bodies += [body for simulator in model._simulators for body in simulator.requests]
+        model.disconnect()
+        Run.objects.filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+        for approval in Approval.objects.filter(run=run, state=ApprovalState.PENDING):
+            actions.decide(
+                approval_id=approval.pk,
+                voter=operator,
+                verdict="approve",
+                revision=1,
+                digest=approval.digest,
+            )
+    run.refresh_from_db()
+    assert run.status == RunStatus.SUCCEEDED and failures(run) == []
+    assert len(bodies) >= 4
+    for before, after in pairwise(bodies):
+        assert json.dumps(before["system"]) == json.dumps(after["system"])
+        assert json.dumps(before["tools"]) == json.dumps(after["tools"])
+        prefix = [json.dumps(message) for message in before["messages"]]
+        assert [json.dumps(message) for message in after["messages"]][: len(prefix)] == prefix
+
+
+@pytest.mark.parametrize(
+    ("script", "kinds"),
+    [
+        ("1-3: status 529 retry-after=3600", ["overloaded"] * 3),
+        ("2: status 429 retry-after=30", ["rate_limit"]),
+        ("2: drop 6", ["connection_lost"]),
+        ("2: eof 6", ["truncated"]),
+        ("3: error 4", ["overloaded"]),
+        ("2: bad_json", ["invalid_tool_input"]),
+        ("2: max_tokens tool", ["max_tokens"]),
+        ("2: pause_turn", []),
+        ("2: empty", []),
+        ("2: redacted", []),
+    ],
+)
+def test_it_survives_what_the_network_and_the_model_do(
+    faults: Callable[[str], None], operator: User, script: str, kinds: list[str]
+) -> None:
+    faults(script)
+    run = drive_to_the_end(a_run(), operator)
+    assert (run.status, failures(run)) == (RunStatus.SUCCEEDED, kinds)
+    assert WorldAction.objects.count() == 1
+    calls = run.steps.filter(kind=StepKind.TOOL)
+    assert all(step.status == StepStatus.SUCCEEDED and step.result for step in calls)
+    costs = run.steps.filter(kind=StepKind.MODEL).values_list("cost_usd", flat=True)
+    assert run.cost_usd == sum(costs)
+
+
+def test_a_turn_that_broke_off_is_paid_for_by_estimate(faults: Callable[[str], None], operator: User) -> None:
+    faults("2: drop 20")
+    run = drive_to_the_end(a_run(), operator)
+    lost = run.steps.get(error_kind="connection_lost")
+    assert lost.usage_estimated and lost.cost_usd is not None and lost.cost_usd > Decimal(0)
+    assert lost.output_tokens > 1 and not lost.message and not lost.draft
+
+
+@pytest.mark.parametrize(
+    ("script", "reason", "words"),
+    [
+        ("*: status 529", "overloaded", "Tried 6 times."),
+        ("2: refusal", "refusal", "refused"),
+        ("2: stop_reason novel", "novel", "do not know"),
+        ("2: status 401", "authentication", "ANTHROPIC_API_KEY"),
+        ("2: status 404", "not_found", "model name"),
+    ],
+)
+def test_it_fails_with_a_sentence_a_person_can_act_on(
+    faults: Callable[[str], None], script: str, reason: str, words: str
+) -> None:
+    faults(script)
+    run = drive_to_the_end(a_run())
+    assert (run.status, run.reason) == (RunStatus.FAILED, reason)
+    assert words in run.explanation
+    assert not run.final_response and not WorldAction.objects.exists()
+
+
+def test_a_spend_limit_pauses_and_a_person_lets_it_go_on(
+    faults: Callable[[str], None], operator: User
+) -> None:
+    faults("2: status 402")
+    run = drive_to_the_end(a_run())
+    assert (run.status, run.reason) == (RunStatus.PAUSED, "billing")
+    assert actions.claim(run.pk, "worker-2") is None
+    actions.resume_run(run_id=run.pk, actor="olga")
+    assert drive_to_the_end(run, operator).status == RunStatus.SUCCEEDED
+
+
+def test_no_model_at_all_pauses_and_says_what_to_set(
+    faults: Callable[[str], None], settings: Settings
+) -> None:
+    settings.AGENTOPS_SIMULATOR = False
+    run = drive_to_the_end(a_run())
+    assert run.status == RunStatus.PAUSED and "AGENTOPS_SIMULATOR=1" in run.explanation
+
+
+def test_an_error_of_ours_ends_the_run_with_a_reference_and_no_traceback(
+    faults: Callable[[str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = a_run()
+    Run.objects.filter(pk=run.pk).update(config="{}")
+    run = drive_to_the_end(run)
+    assert (run.status, run.reason) == (RunStatus.FAILED, "internal_error")
+    reference = run.explanation.rstrip(".").split()[-1]
+    assert reference in caplog.text and "Traceback" not in run.explanation
+
+
+def test_calls_that_make_no_sense_become_results_that_say_what_to_do(
+    faults: Callable[[str], None],
+) -> None:
+    run = a_run()
+    lease = a_lease(run)
+    a_turn(
+        lease,
+        ("format_disk", "read", {}),
+        ("scale_service", "destructive", {"service_name": "api", "replicas": "many"}),
+        ("search_logs", "read", {"query": 5}),
+    )
+    perform(lease)  # authorises
+    perform(lease)  # runs the read
+    unknown, invalid, read = run.steps.filter(kind=StepKind.TOOL).order_by("seq")
+    assert unknown.error_kind == "unknown_tool" and "search_logs" in unknown.result
+    assert invalid.status == StepStatus.REFUSED and "replicas" in invalid.result
+    assert read.status == StepStatus.FAILED and "query" in read.result
+    assert not Approval.objects.exists()
+
+
+def test_a_lost_effect_is_unknown_and_never_repeated_and_a_lost_read_is_made_again(
+    operator: User,
+) -> None:
+    run = a_run()
+    lease = a_lease(run)
+    effect, read = a_turn(lease, ("charge_card", "write", {}), ("search_logs", "read", {}))
+    for step in (effect, read):
+        actions.allow_call(lease, step.seq, rule="test")
+        assert actions.start_call(lease, step.seq) == "{}"
+    actions.recover_call(lease, effect.seq, repeatable=False)
+    actions.recover_call(lease, read.seq, repeatable=True)
+    effect.refresh_from_db()
+    read.refresh_from_db()
+    assert effect.status == StepStatus.UNKNOWN
+    assert json.loads(effect.result)["error"]["kind"] == "outcome_unknown"
+    assert "Do not repeat" in effect.result
+    assert (read.status, read.attempt) == (StepStatus.READY, 2)
+    with pytest.raises(ValueError, match="unknown"):
+        actions.start_call(lease, effect.seq)
