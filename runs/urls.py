@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from django.urls import path
 
-from runs.views import approvals, costs, health, runs, sign_in, tickets
+from runs.views import approvals, controls, costs, health, runs, sign_in, tickets
 
 urlpatterns = [
     path("", runs.run_list, name="runs"),
     path("runs/new", runs.run_new, name="run-new"),
     path("runs/<uuid:request_id>/", runs.run_page, name="run"),
+    path("runs/<uuid:request_id>/resume", controls.resume, name="run-resume"),
     path("runs/<uuid:request_id>.json", runs.run_json, name="run-json"),
     path("approvals/", approvals.queue, name="approvals"),
     path("approvals/decided/", approvals.decided, name="approvals-decided"),

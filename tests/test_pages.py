@@ -558,3 +558,24 @@ def test_pages_allow_no_inline_script_or_style(page: Client) -> None:
         html = response.content.decode()
         assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script>", html), path
         assert html.count("<h1") <= 1, path
+
+
+# -------------------------------------------------------------- controls
+
+
+def test_a_paused_run_says_why_and_is_resumed_by_whoever_may_start_runs(
+    page: Client, viewer: User, client: Client
+) -> None:
+    run = a_run()
+    actions.pause(a_lease(run), reason="billing", explanation="Pay the bill, then resume.")
+    html = text_of(page, run.get_absolute_url())
+    assert "Pay the bill, then resume." in html and ">Resume</button>" in html
+    address = run.get_absolute_url() + "resume"
+    assert page.get(address).status_code == 405
+    client.force_login(viewer)
+    assert b"may look but not start" in client.post(address, follow=True).content
+    assert Run.objects.get().status == RunStatus.PAUSED
+    client.force_login(User.objects.get(username="olga"))
+    assert b"goes on as soon as" in client.post(address, follow=True).content
+    assert Run.objects.get().status == RunStatus.QUEUED
+    assert b"Only a paused run can be resumed" in client.post(address, follow=True).content

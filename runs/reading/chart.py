@@ -39,6 +39,7 @@ class Column:
     label: str
     full_label: str
     amount: str
+    peak: str
     label_class: str
     parts: tuple[Part, ...]
     top: str
@@ -138,6 +139,7 @@ def _columns(
                 label=_label(slot, report, n),
                 full_label=_full_label(slot, report),
                 amount=money(total) + (f" and {unpriced} calls without a price" if unpriced else ""),
+                peak=money(total),
                 label_class=_label_class(n, len(report.slots)),
                 parts=parts,
                 top=f"{y - 5:.1f}",
