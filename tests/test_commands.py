@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
 from decimal import Decimal
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 
-from tests.conftest import Installation
+from tests.conftest import Installation, eventually, wait_for_line
 
 pytestmark = pytest.mark.server
 QUESTION = "PostgreSQL connection pool exhausted"
@@ -131,3 +134,24 @@ def test_the_secret_key_is_made_once_and_for_its_owner_alone(installation: Insta
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     installation.command("check")
     assert path.read_text() == secret
+
+
+def test_demo_serves_stops_on_ctrl_c_and_keeps_its_data(installation: Installation) -> None:
+    demo = installation.start("demo", "--port", "0")
+    link = wait_for_line(demo, "/sign-in/").strip()
+    browser = build_opener(HTTPCookieProcessor())
+    with browser.open(link, timeout=30) as answer:
+        assert "PostgreSQL connection pool exhausted" in answer.read().decode()
+    with pytest.raises(HTTPError), build_opener().open(link, timeout=30):
+        raise AssertionError("the link works twice")
+    eventually(lambda: installation.rows("SELECT 1 FROM runs_run WHERE status = 'waiting'"))
+    # A terminal sends Ctrl-C to every process of the command, and a launcher may pass it on once more.
+    demo.send_signal(signal.SIGINT)
+    demo.send_signal(signal.SIGINT)
+    rest = demo.communicate(timeout=30)[0]
+    assert demo.returncode == 0 and "Everything is kept" in rest and "Traceback" not in rest
+    again = installation.start("demo", "--port", "0")
+    wait_for_line(again, "/sign-in/")
+    again.send_signal(signal.SIGINT)
+    assert "Traceback" not in again.communicate(timeout=30)[0]
+    assert installation.rows("SELECT count(*) FROM runs_run") == [(1,)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import socket
 import sys
@@ -68,19 +69,19 @@ class Command(BaseCommand):
         web.start()
         base = f"http://{host}:{listener.getsockname()[1]}"
         trace = Trace(console)
-        try:
-            self._welcome(console, base, user, run, server)
-            with stop_signals() as stopped:
+        with Interrupt() as stopped:
+            try:
+                self._welcome(console, base, user, run, server)
                 trace.follow_all(since=run, until=stopped)
-        finally:
-            console.print("\nStopping: each run finishes its current step …", style="dim")
-            server.should_exit = True
-            worker.stop()
-            web.join()
-            driving.join()
-            disconnect()
-            connections.close_all()
-            console.print("Stopped. Everything is kept; start again to go on.", style="dim")
+            finally:
+                console.print("\nStopping: each run finishes its current step …", style="dim")
+                server.should_exit = True
+                worker.stop()
+                web.join()
+                driving.join()
+                disconnect()
+                connections.close_all()
+                console.print("Stopped. Everything is kept; start again to go on.", style="dim")
 
     def _welcome(
         self, console: Console, base: str, user: User, run: Run | None, server: uvicorn.Server
@@ -143,15 +144,22 @@ def first_incident(user: User, scenario: str) -> Run | None:
     )
 
 
-class stop_signals:  # noqa: N801
-    """Within it, Ctrl-C and SIGTERM set an event instead of ending the process."""
+class Interrupt:
+    """Within it, Ctrl-C and SIGTERM set an event. The first asks to stop, the third does not wait."""
 
     def __enter__(self) -> threading.Event:
-        event = threading.Event()
+        self._asked = threading.Event()
+        self._times = 0
         numbers = (signal.SIGINT, signal.SIGTERM)
-        self._before = {number: signal.signal(number, lambda *_: event.set()) for number in numbers}
-        return event
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
+        return self._asked
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _handle(self, *_: object) -> None:
+        self._times += 1
+        if self._times > 2:
+            os._exit(130)  # what was committed is the run; the next start goes on from there
+        self._asked.set()
