@@ -67,5 +67,7 @@ def test_a_run_survives_its_worker_being_killed_again_and_again(tmp_path: Path) 
         assert installation.rows("SELECT count(*) FROM tools_worldaction") == [(1,)]
         claims = [event for event in log["events"] if event["kind"] == "run.claimed"]
         assert any(event["data"]["taken_over_from"] for event in claims)
+        checked = installation.command("checkruns")
+        assert (checked.returncode, checked.stdout) == (0, "1 runs checked, 0 with contradictions\n")
     finally:
         installation.close()

@@ -1,0 +1,179 @@
+"""What must hold in the rows of every run, and where it does not.
+
+Each check reads rows only and says in one sentence what contradicts what. `manage.py checkruns` runs
+them all.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from runs.models import (
+    Approval,
+    ApprovalState,
+    Event,
+    Run,
+    RunStatus,
+    Step,
+    StepKind,
+    StepStatus,
+    Verdict,
+    event_hash,
+)
+from runs.money import MILLION
+
+TOKEN_CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
+STARTED = {StepStatus.EXECUTING, StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.UNKNOWN}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One run with everything that belongs to it, read once."""
+
+    run: Run
+    steps: list[Step]
+    events: list[Event]
+    approvals: list[Approval]
+
+
+def contradictions(run: Run) -> list[str]:
+    """Every contradiction in the rows of this run; empty when they agree."""
+    rows = Rows(
+        run=run,
+        steps=list(run.steps.order_by("seq")),
+        events=list(run.events.order_by("seq")),
+        approvals=list(run.approvals.select_related("step").prefetch_related("votes").order_by("id")),
+    )
+    return [sentence for check in CHECKS for sentence in check(rows)]
+
+
+def _events_are_chained(rows: Rows) -> Iterator[str]:
+    previous = ""
+    for number, event in enumerate(rows.events, 1):
+        if event.seq != number:
+            yield f"event {number} is missing"
+            return
+        expected = event_hash(
+            previous_hash=previous,
+            request_id=str(rows.run.request_id),
+            seq=event.seq,
+            kind=event.kind,
+            actor=event.actor,
+            data=event.data,
+            at=event.at,
+        )
+        if event.previous_hash != previous or event.hash != expected:
+            yield f"event {event.seq} ({event.kind}) does not fit its hash"
+            return
+        previous = event.hash
+    if rows.run.last_event != len(rows.events) or rows.run.last_event_hash != previous:
+        yield f"the run knows {rows.run.last_event} events, there are {len(rows.events)}"
+
+
+def _steps_are_complete(rows: Rows) -> Iterator[str]:
+    numbers = [step.seq for step in rows.steps]
+    if numbers != list(range(1, len(numbers) + 1)):
+        yield f"the steps are numbered {numbers}"
+    if rows.run.step_count != len(numbers):
+        yield f"the run counts {rows.run.step_count} steps, there are {len(numbers)}"
+    for kind, counted in ((StepKind.MODEL, rows.run.model_calls), (StepKind.TOOL, rows.run.tool_calls)):
+        found = sum(step.kind == kind for step in rows.steps)
+        if found != counted:
+            yield f"the run counts {counted} {kind} steps, there are {found}"
+
+
+def _money_adds_up(rows: Rows) -> Iterator[str]:
+    turns = [step for step in rows.steps if step.kind == StepKind.MODEL]
+    for name in TOKEN_CLASSES:
+        column = f"{name}_tokens"
+        total, parts = getattr(rows.run, column), sum(getattr(step, column) for step in turns)
+        if total != parts:
+            yield f"{column}: the run says {total}, its calls add up to {parts}"
+    cost = sum((step.cost_usd or Decimal(0) for step in turns), Decimal(0))
+    if rows.run.cost_usd != cost:
+        yield f"cost_usd: the run says {rows.run.cost_usd}, its calls add up to {cost}"
+    for step in turns:
+        if step.cost_usd is not None and step.unit_prices and not _has_searches(step):
+            prices = json.loads(step.unit_prices)
+            at_prices = sum(getattr(step, f"{name}_tokens") * Decimal(prices[name]) for name in TOKEN_CLASSES)
+            if step.cost_usd != at_prices / MILLION:
+                yield f"step {step.seq} cost {step.cost_usd}, its tokens at its prices {at_prices / MILLION}"
+
+
+def _has_searches(step: Step) -> bool:
+    """Web searches are billed by the piece; their number stands only in the message."""
+    return bool(step.message) and bool((json.loads(step.message).get("usage") or {}).get("server_tool_use"))
+
+
+def _every_call_has_one_result(rows: Rows) -> Iterator[str]:
+    last_turn = max((step.seq for step in rows.steps if step.kind == StepKind.MODEL), default=0)
+    for turn in rows.steps:
+        if turn.kind != StepKind.MODEL or turn.stop_reason != "tool_use" or turn.status != "succeeded":
+            continue
+        asked = [block["id"] for block in _content(turn) if block.get("type") == "tool_use"]
+        calls = [step for step in rows.steps if step.parent_id == turn.pk]
+        if [call.tool_use_id for call in calls] != asked:
+            yield f"turn {turn.seq} asked for {asked}, its calls are {[c.tool_use_id for c in calls]}"
+        for call in calls:
+            if call.is_settled != bool(call.result):
+                yield f"call {call.seq} is {call.status} and has {'a' if call.result else 'no'} result"
+            if not call.is_settled and turn.seq < last_turn:
+                yield f"call {call.seq} is {call.status}, but the conversation went on"
+
+
+def _content(turn: Step) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = json.loads(turn.message)["content"] if turn.message else []
+    return content
+
+
+def _gated_calls_were_decided(rows: Rows) -> Iterator[str]:
+    decided = {approval.step_id: approval for approval in rows.approvals}
+    for step in rows.steps:
+        if step.effect != "destructive" or step.status not in STARTED:
+            continue
+        approval = decided.get(step.pk)
+        if approval is None:
+            yield f"call {step.seq} started without an approval"
+        elif approval.redeemed_at is None or approval.state != ApprovalState.APPROVED:
+            yield f"call {step.seq} started, its approval is {approval.state}"
+    for approval in rows.approvals:
+        yes = {vote.voter_id for vote in approval.votes.all() if _counts(vote, approval)}
+        if approval.state == ApprovalState.APPROVED and len(yes) < approval.quorum:
+            yield f"approval {approval.pk} is approved with {len(yes)} of {approval.quorum} votes"
+        if approval.is_open != (approval.step.status == StepStatus.WAITING):
+            yield f"approval {approval.pk} is {approval.state}, its call is {approval.step.status}"
+
+
+def _counts(vote: Any, approval: Approval) -> bool:
+    same = vote.revision == approval.revision and vote.digest == approval.digest
+    return bool(same and vote.verdict == Verdict.APPROVE)
+
+
+def _status_fits(rows: Rows) -> Iterator[str]:
+    run = rows.run
+    unsettled = [s.seq for s in rows.steps if s.kind == StepKind.TOOL and not s.is_settled]
+    streaming = [s.seq for s in rows.steps if s.status == StepStatus.RUNNING]
+    if run.is_ended != (run.ended_at is not None):
+        yield f"the run is {run.status} and its end is {run.ended_at}"
+    if run.is_ended and (unsettled or streaming):
+        yield f"the run is {run.status}, but steps {unsettled + streaming} are open"
+    if run.lease_owner and run.status != RunStatus.RUNNING:
+        yield f"the run is {run.status}, but {run.lease_owner} drives it"
+    if run.status == RunStatus.WAITING and not any(approval.is_open for approval in rows.approvals):
+        yield "the run waits for a decision nobody is asked for"
+    if (run.status in {RunStatus.WAITING, RunStatus.PAUSED}) != (run.waiting_since is not None):
+        yield f"the run is {run.status} and waits since {run.waiting_since}"
+
+
+CHECKS: tuple[Callable[[Rows], Iterator[str]], ...] = (
+    _events_are_chained,
+    _steps_are_complete,
+    _money_adds_up,
+    _every_call_has_one_result,
+    _gated_calls_were_decided,
+    _status_fits,
+)
