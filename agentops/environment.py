@@ -6,7 +6,9 @@ import os
 import secrets
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any
 
+import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 
@@ -44,19 +46,43 @@ def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 
 
+def database(name: str, url: str) -> dict[str, Any]:
+    """Django's settings for a database address: a file of SQLite, or PostgreSQL."""
+    try:
+        parsed: dict[str, Any] = dict(dj_database_url.parse(url))
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name} is no database address: write postgres://user:password@host/name or sqlite:////path/file."
+        ) from error
+    if parsed["ENGINE"] == "django.db.backends.postgresql":
+        return parsed
+    if parsed["ENGINE"] != "django.db.backends.sqlite3" or parsed["NAME"] in {"", ":memory:"}:
+        raise ImproperlyConfigured(
+            f"{name} names a database that agentops cannot share between processes: use PostgreSQL or an "
+            "SQLite file, such as sqlite:////path/file."
+        )
+    return parsed
+
+
 def kept_secret(path: Path) -> str:
     """The secret in this file; made on first use, readable by its owner alone."""
     try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        pass
-    secret = secrets.token_urlsafe(50)
-    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        if path.exists() and (kept := path.read_text().strip()):
+            return kept
+        secret = secrets.token_urlsafe(50)
+        # Written whole under another name first: a crash leaves no empty secret behind.
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secret)
-    except FileExistsError:  # another process was first
-        return path.read_text().strip()
+        if path.exists() and path.stat().st_size == 0:
+            path.unlink()
+        try:
+            os.link(draft, path)
+        except FileExistsError:  # another process was first
+            return path.read_text().strip()
+        finally:
+            draft.unlink()
     except OSError as error:
         raise ImproperlyConfigured(
             f"Cannot write {path}: {error.strerror}. Set AGENTOPS_DATA to a folder this user may "

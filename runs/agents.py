@@ -44,6 +44,7 @@ class Agent:
     model: str = "claude-sonnet-5-5"
     effort: str = "medium"
     max_tokens: int = 16_000
+    largest_answer: int = 64_000  # tokens; a cut-off answer is asked for again with more room, up to this
     environment: str = "production"
     limits: Limits = field(default_factory=Limits)
 
@@ -58,6 +59,7 @@ class Agent:
                 "agent": self.name,
                 "model": self.model,
                 "max_tokens": self.max_tokens,
+                "largest_answer": self.largest_answer,
                 "system": [{"type": "text", "text": self.instructions}],
                 "tools": definitions,
                 "thinking": {"type": "adaptive", "display": "summarized"},

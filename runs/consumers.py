@@ -113,6 +113,8 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
             await self.close(closed.code)
         except asyncio.CancelledError:
             raise
+        except OSError:
+            logger.debug("a browser left while it was being sent to")
         except Exception:
             logger.exception("A live page broke off; the browser connects again.")
             await self.close(1011)
@@ -148,6 +150,14 @@ class FrameConsumer(LiveConsumer):
 
     def frames(self, viewer: User) -> list[str]:
         return []
+
+
+class NoSuchPage(LiveConsumer):
+    """An address that no page has."""
+
+    async def connect(self) -> None:
+        await self.accept()
+        await self.close(GONE)
 
 
 class RunConsumer(LiveConsumer):

@@ -6,10 +6,9 @@ from typing import Any
 
 from django import forms
 
+from runs.actions import InvalidQuestion, checked_question
+from runs.actions.approvals import MAX_REASON_CHARACTERS
 from runs.reading.starting import agent_choices, scenario_choices
-
-MAX_QUESTION = 20_000
-MAX_SAID = 2_000
 
 REASONS = {
     "target": "wrong target",
@@ -22,11 +21,7 @@ REASONS = {
 class StartForm(forms.Form):
     """A question for an agent. `request_id` is made with the page: a form sent twice starts one run."""
 
-    question = forms.CharField(
-        max_length=MAX_QUESTION,
-        widget=forms.Textarea,
-        error_messages={"required": "Write what the agent should find out: the text of the alert is enough."},
-    )
+    question = forms.CharField(required=False, widget=forms.Textarea)  # clean_question says what is wrong
     agent = forms.ChoiceField(
         error_messages={
             "required": "Choose an agent.",
@@ -48,15 +43,14 @@ class StartForm(forms.Form):
             field = self.fields[name]
             assert isinstance(field, forms.ChoiceField)
             field.choices = found
-        self.fields["question"].validators = [self._not_too_long]
+        self.fields["question"].validators = []
 
-    @staticmethod
-    def _not_too_long(value: str) -> None:
-        if len(value) > MAX_QUESTION:
-            raise forms.ValidationError(
-                f"The question has {len(value):,} characters; at most {MAX_QUESTION:,} are taken. "
-                "Shorten it: the agent reads logs and metrics itself."
-            )
+    def clean_question(self) -> str:
+        """The question as the action takes it; its sentence when it does not."""
+        try:
+            return checked_question(self.cleaned_data["question"])
+        except InvalidQuestion as error:
+            raise forms.ValidationError(str(error)) from error
 
 
 class DecisionForm(forms.Form):
@@ -72,16 +66,26 @@ class DecisionForm(forms.Form):
     revision = forms.IntegerField(min_value=1)
     digest = forms.RegexField(r"^[0-9a-f]{64}$")
     why = forms.MultipleChoiceField(required=False, choices=list(REASONS.items()))
-    say = forms.CharField(
-        required=False,
-        max_length=MAX_SAID,
-        error_messages={"max_length": f"The reason may have at most {MAX_SAID:,} characters."},
-    )
+    say = forms.CharField(required=False)
     confirm = forms.CharField(required=False, max_length=200)
+
+    def clean_say(self) -> str:
+        """Browsers count a line break as one character and send two."""
+        said: str = self.cleaned_data["say"]
+        return said.replace("\r\n", "\n").strip()
+
+    def clean(self) -> None:
+        """The whole reason has to fit: what a person wrote is never cut silently."""
+        super().clean()
+        if not self.errors and len(self.reason) > MAX_REASON_CHARACTERS:
+            self.add_error(
+                "say",
+                f"The reason has {len(self.reason):,} characters; at most {MAX_REASON_CHARACTERS:,} are "
+                "taken. Shorten it.",
+            )
 
     @property
     def reason(self) -> str:
         """The chips and the text as one reason, as the agent is told it."""
-        chips = [REASONS[name].capitalize() for name in self.cleaned_data["why"]]
-        parts = [f"{chip}." for chip in chips] + [self.cleaned_data["say"].strip()]
-        return " ".join(part for part in parts if part)[:MAX_SAID]
+        chips = [f"{REASONS[name].capitalize()}." for name in self.cleaned_data["why"]]
+        return " ".join(part for part in (*chips, self.cleaned_data["say"]) if part)

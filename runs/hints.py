@@ -8,7 +8,7 @@ costs some ten microseconds to ask. PostgreSQL carries the run id in NOTIFY, del
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +19,8 @@ from django.db import connection
 
 CHANNEL = "agentops_runs"
 POLL_SECONDS = 0.02
+logger = logging.getLogger(__name__)
+
 SAFETY_SECONDS = 5.0  # look again after this long even without a hint
 
 
@@ -89,8 +91,7 @@ async def _sqlite_changes() -> AsyncIterator[set[int]]:
 
 async def _postgres_changes() -> AsyncIterator[set[int]]:
     while True:
-        # A broken connection is opened again; pages re-read their rows when they hear of anything.
-        with contextlib.suppress(psycopg.OperationalError):
+        try:
             listener = await psycopg.AsyncConnection.connect(**_postgres_parameters(), autocommit=True)
             async with listener:
                 await listener.execute(f"LISTEN {CHANNEL}")
@@ -101,6 +102,9 @@ async def _postgres_changes() -> AsyncIterator[set[int]]:
                     async for notice in listener.notifies(timeout=0):
                         heard.add(int(notice.payload))
                     yield heard
+        except psycopg.OperationalError as error:
+            # Opened again; pages look for themselves now and then, so that nothing is missed.
+            logger.warning("pages are not live, the database does not answer: %s", error)
         await asyncio.sleep(1)
 
 
@@ -162,6 +166,7 @@ class _Recent:
 
 
 def _postgres_parameters() -> dict[str, Any]:
+    """What Django connects with, without what only Django's own connections understand."""
     parameters = connection.get_connection_params()
-    allowed = ("dbname", "user", "password", "host", "port", "sslmode", "service", "options")
-    return {name: value for name, value in parameters.items() if name in allowed and value}
+    own = {"cursor_factory", "row_factory", "context", "prepare_threshold", "autocommit", "client_encoding"}
+    return {name: value for name, value in parameters.items() if name not in own and value is not None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.urls import path
+from django.urls import path, re_path
 from django.urls.resolvers import URLPattern
 
 from runs import consumers
@@ -12,4 +12,5 @@ websocket_urlpatterns: list[URLPattern] = [
     path("live/runs/", consumers.RunListConsumer.as_asgi()),
     path("live/runs/<uuid:request_id>/", consumers.RunConsumer.as_asgi()),
     path("live/approvals/", consumers.QueueConsumer.as_asgi()),
+    re_path(r"", consumers.NoSuchPage.as_asgi()),
 ]

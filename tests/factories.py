@@ -31,7 +31,13 @@ def a_lease(run: Run, owner: str = "worker-1") -> Lease:
 def an_attempt(lease: Lease) -> Step:
     """A model call that is on its way."""
     return actions.start_attempt(
-        lease, model="claude-sonnet-5-5", attempt=1, request_sha256="0" * 64, max_tokens=1_000, reserved=None
+        lease,
+        model="claude-sonnet-5-5",
+        attempt=1,
+        request_sha256="0" * 64,
+        max_tokens=1_000,
+        reserved_tokens=0,
+        reserved_usd=None,
     )
 
 

@@ -12,3 +12,5 @@ os.environ["AGENTOPS_DATA"] = tempfile.mkdtemp(prefix="agentops-tests-")
 from agentops.settings import *  # noqa: F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+# Threads of a test end before their connection would: none may be kept open for later.
+DATABASES["default"]["CONN_MAX_AGE"] = 0  # noqa: F405

@@ -27,6 +27,10 @@ def decide(approval: Approval, voter: User, verdict: str = "approve", reason: st
     )
 
 
+def start(lease: actions.Lease, step: Step, version: str = "") -> str | None:
+    return actions.start_call(lease, step.seq, tool_version=version or step.tool_version)
+
+
 def test_it_waits_without_a_worker_until_somebody_approves(operator: User) -> None:
     _, step, approval = a_waiting_call()
     run = Run.objects.get()
@@ -37,7 +41,7 @@ def test_it_waits_without_a_worker_until_somebody_approves(operator: User) -> No
     assert (run.status, step.status) == (RunStatus.QUEUED, StepStatus.READY)
     assert run.waited_seconds > 0
     lease = a_lease(run, "worker-2")
-    assert actions.start_call(lease, step.seq) == '{"deployment_id":"dep_0412"}'
+    assert start(lease, step) == '{"deployment_id":"dep_0412"}'
     approval.refresh_from_db()
     assert approval.redeemed_at is not None
 
@@ -51,7 +55,7 @@ def test_it_tells_the_model_who_refused_and_why_and_never_runs(operator: User) -
     assert error["kind"] == "rejected"
     assert "olga" in error["message"] and "Not during the sale." in error["message"]
     with pytest.raises(ValueError, match="refused"):
-        actions.start_call(a_lease(Run.objects.get()), step.seq)
+        start(a_lease(Run.objects.get()), step)
 
 
 def test_it_refuses_by_itself_after_the_deadline(operator: User) -> None:
@@ -129,10 +133,53 @@ def test_it_does_not_start_when_the_approval_does_not_hold(
     _, step, approval = a_waiting_call()
     decide(approval, operator)
     Approval.objects.filter(pk=approval.pk).update(**tampered)
-    assert actions.start_call(a_lease(Run.objects.get()), step.seq) is None
+    assert start(a_lease(Run.objects.get()), step) is None
     step.refresh_from_db()
     assert (step.status, step.error_kind) == (StepStatus.REFUSED, kind)
     assert "did not run" in step.result
+
+
+def test_it_does_not_run_another_version_of_the_tool_than_the_one_approved(operator: User) -> None:
+    _, step, approval = a_waiting_call()
+    decide(approval, operator)
+    assert start(a_lease(Run.objects.get()), step, "v2") is None
+    step.refresh_from_db()
+    approval.refresh_from_db()
+    assert (step.status, approval.state) == (StepStatus.REFUSED, ApprovalState.INVALIDATED)
+
+
+def test_a_start_that_was_lost_is_repeated_a_few_times_and_only_before_the_deadline(operator: User) -> None:
+    _, step, approval = a_waiting_call()
+    decide(approval, operator)
+    lease = a_lease(Run.objects.get())
+    for _ in range(2):
+        assert start(lease, step)
+        actions.recover_call(lease, step.seq, repeatable=True)
+    Approval.objects.filter(pk=approval.pk).update(execute_by=timezone.now() - timedelta(seconds=1))
+    assert start(lease, step) is None
+    step.refresh_from_db()
+    assert step.status == StepStatus.UNKNOWN and "may or may not" in step.result
+
+
+def test_a_call_that_kills_its_worker_each_time_is_not_started_for_ever(operator: User) -> None:
+    _, step, approval = a_waiting_call()
+    decide(approval, operator)
+    lease = a_lease(Run.objects.get())
+    for _ in range(3):
+        assert start(lease, step)
+        actions.recover_call(lease, step.seq, repeatable=True)
+    step.refresh_from_db()
+    assert (step.status, step.attempt) == (StepStatus.UNKNOWN, 3)
+
+
+def test_a_run_that_ends_withdraws_its_question(operator: User) -> None:
+    lease, step, approval = a_waiting_call()
+    Run.objects.update(status=RunStatus.RUNNING, lease_owner=lease.owner, waiting_since=None)
+    actions.end_run(lease, status=RunStatus.FAILED, reason="internal_error")
+    step.refresh_from_db()
+    assert (step.status, step.error_kind) == (StepStatus.REFUSED, "cancelled")
+    with pytest.raises(actions.AlreadyDecided, match="Already cancelled"):
+        decide(approval, operator)
 
 
 def test_it_never_starts_a_destructive_call_without_an_approval(db: None) -> None:
@@ -141,7 +188,7 @@ def test_it_never_starts_a_destructive_call_without_an_approval(db: None) -> Non
     lease = a_lease(other)
     (step,) = a_turn(lease, ("scale_service", "destructive", {}))
     actions.allow_call(lease, step.seq, rule="a wrong rule")
-    assert actions.start_call(lease, step.seq) is None
+    assert start(lease, step) is None
     step.refresh_from_db()
     assert step.status == StepStatus.REFUSED
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.toolbox import KEYS, call
 from tools import boundary
 from tools.base import Outcome, Result, Tool, ToolContext, ToolError, tool
-from tools.bounding import HARD_LIMIT, Tidier, dumps, fit, middle_cut
+from tools.bounding import HARD_LIMIT, READ_CHARACTERS, Tidier, dumps, excerpt, fit, middle_cut
 from tools.redaction import clean, redact, visible
 
 CONTEXT = ToolContext("production", "nowhere", "key", "ev_07")
@@ -47,10 +47,13 @@ def run(does: Callable[[], Any], **options: Any) -> Outcome:
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """Holds hanging tools until the test is over, then lets their threads end."""
+    """Holds hanging tools until the test is over, then lets their threads end and waits for that."""
     event = threading.Event()
     yield event
     event.set()
+    for thread in threading.enumerate():
+        if thread.name == "tool probe":
+            thread.join(10)
 
 
 def test_it_returns_at_the_deadline_while_the_tool_hangs(gate: threading.Event) -> None:
@@ -141,6 +144,200 @@ def test_it_bounds_one_huge_text_and_one_huge_number() -> None:
     json.loads(text)
 
 
+class CountedList(list[Any]):
+    """A list that knows how many of its items were looked at."""
+
+    seen = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in super().__iter__():
+            self.seen += 1
+            yield item
+
+
+COSTLY = {
+    "words": "word " * 20_000,
+    "one word": "x" * 100_000,
+    "hex": "0123456789abcdef-" * 6_000,
+    "digits": "444444444444444444444444444a " * 3_000,
+    "tokens": "eyJaaaaaaaa-" * 8_000,
+    "names": "a-" * 50_000,
+    "addresses": "a://a:" * 16_000,
+}
+
+
+@pytest.mark.parametrize("line", COSTLY.values(), ids=list(COSTLY))
+def test_it_looks_at_no_more_than_could_ever_fit(line: str) -> None:
+    lines = CountedList([line] * 500)
+    outcome = run(lambda: Result("Much.", {"lines": lines, "newest": "07:00", "rest_count": 3}))
+    assert len(outcome.text) <= 8_000
+    envelope = json.loads(outcome.text)
+    assert lines.seen <= 50  # of 500
+    assert len(envelope["data"]["lines"]) >= 10
+    assert all(shown.startswith(line[:100]) for shown in envelope["data"]["lines"])
+    assert envelope["data"]["newest"] == "07:00"  # what comes after a flood is still seen
+    assert envelope["data"]["rest_count"] == 3
+    assert any("only its beginning was read" in warning for warning in envelope["warnings"])
+
+
+def test_it_keeps_the_beginning_of_many_small_lists() -> None:
+    data = json.loads(run(lambda: Result("Rows.", {"rows": [[n, 2 * n] for n in range(1_600)]})).text)["data"]
+    assert len(data["rows"]) > 500
+    assert data["rows"] == [[n, 2 * n] for n in range(len(data["rows"]))]
+
+
+def test_it_shares_the_room_so_that_small_facts_survive_large_ones() -> None:
+    data = {"notes": ["n" * 400] * 60, "count": 7, "services": {str(n): ["s" * 300] * 9 for n in range(5)}}
+    kept = fit(data, 4_000)
+    assert len(dumps(kept)) <= 4_000
+    assert kept["count"] == 7
+    assert len(kept["notes"]) >= 3
+    assert list(kept["services"]) == ["0", "1", "2", "3", "4"]
+
+
+def test_what_it_says_around_the_data_leaves_at_least_half_to_the_data() -> None:
+    sentences = tuple("w" * 490 for _ in range(12))
+    wordy = Result(
+        "x",
+        {"lines": ["line " * 20] * 100},
+        source={"s": ["y" * 400] * 50},
+        asked={"a": "q" * 5_000},
+        warnings=sentences,
+        hints=sentences,
+    )
+    outcome = run(lambda: wordy)
+    assert len(outcome.text) <= 8_000
+    assert len(json.loads(outcome.text)["data"]["lines"]) >= 35
+
+
+def test_a_long_text_keeps_its_last_lines_and_counts_what_is_missing() -> None:
+    report = "Traceback:\n" + "  a frame of the stack\n" * 5_000 + "ValueError: no such column"
+    shown = Tidier().text(report)
+    assert shown.startswith("Traceback:")
+    assert shown.endswith("ValueError: no such column")
+    assert len(shown) == 500
+    assert f"[+{len(report) - 500:,} chars]" in shown
+
+
+PEM = (
+    "-----BEGIN RSA PRIVATE KEY-----\n" + "MIIEowIBAAKCAQEAabcdefgh\n" * 120 + "-----END RSA PRIVATE KEY-----"
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(min_value=0, max_value=4_000),
+    st.integers(min_value=0, max_value=4_000),
+    st.sampled_from([PEM, "eyJ" + "h" * 20 + "." + "MIIE" * 800 + ".sig", "Bearer 1" + "MIIE" * 500]),
+    st.sampled_from(["\n", " "]),
+)
+def test_a_cut_before_masking_hides_no_secret_from_the_masks(
+    before: int, after: int, secret: str, gap: str
+) -> None:
+    text = ("ab " * 2_000)[:before] + gap + secret + gap + ("cd" + gap) * (after // 3)
+    read, shorter_by = excerpt(text)
+    assert len(read) <= READ_CHARACTERS
+    assert shorter_by == len(text) - len(read)
+    assert (shorter_by > 0) == (len(text) > READ_CHARACTERS)
+    assert "MIIE" not in Tidier().text(text, 2_000)
+
+
+def test_it_prepares_the_answer_within_the_deadline_too(gate: threading.Event) -> None:
+    class Slow(Mapping[str, Any]):
+        def __getitem__(self, key: str) -> Any:
+            gate.wait(3)
+            return 1
+
+        def __iter__(self) -> Iterator[str]:
+            return iter(["a"])
+
+        def __len__(self) -> int:
+            return 1
+
+    outcome = run(lambda: Result("x", Slow()), deadline_seconds=0.05)
+    assert outcome.error_kind == "timeout"
+
+
+# Whether a call that failed may have changed something.
+
+
+class BrokenData(dict[str, Any]):
+    """Fails while it is read."""
+
+    def items(self) -> Any:
+        raise KeyError("lost")
+
+
+def changing(does: Callable[[], Any], **options: Any) -> Outcome:
+    """Call a tool that changes something and then goes on with `does`."""
+    acted = []
+
+    def act_and_go_on() -> Any:
+        acted.append(True)
+        return does()
+
+    outcome = run(act_and_go_on, effect="write", **options)
+    assert acted
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "kind"),
+    [
+        (raises(ValueError("lost")), "internal"),
+        (raises(SystemExit(1)), "internal"),
+        (raises(ToolError("internal", "It was not recorded.", may_have_acted=True)), "internal"),
+        (raises(ToolError("timeout", "No answer.", data={"a": object()}, may_have_acted=True)), "timeout"),
+        (lambda: None, "bad_response"),
+        (lambda: Result("Done.", {"a": object()}), "bad_response"),
+        (lambda: Result("Done.", source={"a": object()}), "bad_response"),
+        (lambda: Result("Done.", {"a": BrokenData()}), "internal"),
+    ],
+)
+def test_a_change_that_ends_badly_may_have_happened(goes_on: Callable[[], Any], kind: str) -> None:
+    outcome = changing(goes_on)
+    assert (outcome.is_error, outcome.error_kind, outcome.may_have_acted) == (True, kind, True)
+
+
+def test_a_change_that_hangs_may_have_happened(gate: threading.Event) -> None:
+    outcome = changing(lambda: gate.wait(60), deadline_seconds=0.05)
+    assert (outcome.error_kind, outcome.may_have_acted) == ("timeout", True)
+
+
+@pytest.mark.parametrize("kind", ["stale_precondition", "forbidden", "invalid_argument", "unavailable"])
+def test_a_refusal_did_not_act(kind: Any) -> None:
+    refused = run(raises(ToolError(kind, "No.")), effect="write")
+    assert (refused.error_kind, refused.may_have_acted) == (kind, False)
+    unreadable = run(raises(ToolError(kind, "No.", data={"a": object()})), effect="write")
+    assert (unreadable.error_kind, unreadable.may_have_acted) == (kind, False)
+    assert json.loads(unreadable.text)["summary"] == "No."
+
+
+def test_a_result_leaves_nothing_open() -> None:
+    assert changing(lambda: Result("Done.")).may_have_acted is False
+
+
+def test_a_call_that_never_reached_the_tool_did_not_act(gate: threading.Event) -> None:
+    hanging = a_tool(lambda: gate.wait(60), effect="write", deadline_seconds=0.01)
+    assert boundary.call(hanging, {"unknown": 1}, CONTEXT).may_have_acted is False
+    assert boundary.call(hanging, None, CONTEXT).may_have_acted is False
+    outcomes = [boundary.call(hanging, {}, CONTEXT) for _ in range(boundary.MOST_ABANDONED + 1)]
+    assert [one.may_have_acted for one in outcomes] == [True] * boundary.MOST_ABANDONED + [False]
+
+
+@pytest.mark.parametrize(
+    "does",
+    [raises(ValueError()), raises(ToolError("internal", "x", may_have_acted=True)), lambda: None],
+)
+def test_reading_never_acts(does: Callable[[], Any]) -> None:
+    outcome = run(does)
+    assert (outcome.is_error, outcome.may_have_acted) == (True, False)
+
+
+def test_reading_that_hangs_never_acts(gate: threading.Event) -> None:
+    assert run(lambda: gate.wait(60), deadline_seconds=0.05).may_have_acted is False
+
+
 def test_it_replaces_numbers_that_are_not_finite() -> None:
     envelope = json.loads(run(lambda: Result("x", {"v": [float("nan"), float("inf"), 1.5]})).text)
     assert envelope["data"]["v"] == [None, None, 1.5]
@@ -183,6 +380,68 @@ def test_its_preview_shows_nothing_invisible() -> None:
     card = boundary.preview(a_tool(lambda: Result(""), effect="destructive", dry_run=dry), {}, CONTEXT)
     assert card["headline"] == "Revert api"
     assert "unknown" not in card
+
+
+def dry_run_of(card: Any) -> Tool:
+    def dry(context: ToolContext) -> Any:
+        return card
+
+    return a_tool(lambda: Result(""), effect="destructive", dry_run=dry)
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from strings(item)
+
+
+NASTY = "a\ud800b\x00c\x1b[31md\u202ee\u200bf\nAPPROVED\x85\u2028g\U000e0100"
+
+
+def test_every_text_of_a_card_is_visible_and_one_line() -> None:
+    drawn = {
+        "headline": NASTY + "h" * 400,
+        "object": NASTY,
+        "chips": [{"text": NASTY, "tone": "ok"}],
+        "changes": [{"title": NASTY, "was": [NASTY], "now": [], "same": []}],
+        "effect_if_rejected": NASTY,
+    }
+    card = boundary.preview(dry_run_of(drawn), {}, CONTEXT)
+    assert card["problem"] == ""
+    assert card["object"] == card["chips"][0]["text"] == card["changes"][0]["was"][0] == "abcdef APPROVEDg"
+    assert len(card["headline"]) == 200
+    assert all("\n" not in text and text.isprintable() for text in strings(card))
+
+
+def test_a_card_never_leaves_out_part_of_a_change() -> None:
+    change = {"title": "t", "was": ["w" * 400], "now": ["n" * 400], "same": []}
+    for most in (100, 5_000):
+        card = boundary.preview(dry_run_of({"headline": "Big", "changes": [change] * most}), {}, CONTEXT)
+        assert "more than a card can show" in card["problem"]
+        assert card["changes"] == []
+
+
+def test_a_card_of_wrong_types_keeps_its_places() -> None:
+    card = boundary.preview(dry_run_of({"headline": None, "chips": "x", "reversible": 1}), {}, CONTEXT)
+    assert (card["headline"], card["chips"], card["reversible"]) == ("probe", [], False)
+
+
+def test_a_card_names_the_kind_of_its_problem(gate: threading.Event) -> None:
+    def stale(context: ToolContext) -> dict[str, Any]:
+        raise ToolError("stale_precondition", "It changed.\nLook again.")
+
+    def hangs(context: ToolContext) -> Any:
+        gate.wait(60)
+
+    refused = boundary.preview(a_tool(lambda: Result(""), effect="write", dry_run=stale), {}, CONTEXT)
+    assert (refused["problem_kind"], refused["problem"]) == ("stale_precondition", "It changed. Look again.")
+    slow = a_tool(lambda: Result(""), effect="write", dry_run=hangs, deadline_seconds=0.05)
+    late = boundary.preview(slow, {}, CONTEXT)
+    assert late["problem_kind"] == "timeout"
+    assert "taken effect" not in late["problem"]  # a dry run has none
+    assert boundary.preview(dry_run_of({}), {}, CONTEXT)["problem_kind"] == ""
 
 
 SECRETS = [
@@ -273,9 +532,9 @@ def test_every_answer_is_valid_json_within_its_limit(
 @given(JSON, st.integers(min_value=2, max_value=500))
 def test_data_is_cut_to_any_size(data: Any, room: int) -> None:
     tidy = Tidier().value({"data": data})
-    cut, removed = fit(tidy, room)
+    cut = fit(tidy, room)
     assert len(dumps(cut)) <= room
-    assert removed == 0 or len(dumps(Tidier().value({"data": data}))) > room
+    assert cut == tidy or len(dumps(tidy)) > room
 
 
 @settings(max_examples=100, deadline=None)

@@ -99,6 +99,45 @@ def test_wrong_usage_is_status_2_and_a_sentence(
     assert words in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("AGENTOPS_PACE", "abc", "not a number"),
+        ("AGENTOPS_SIMULATOR", "maybe", "neither yes nor no"),
+        ("AGENTOPS_RUN_BUDGET_USD", "-1", "not a number of zero or more"),
+        ("AGENTOPS_SIMULATOR_FAULTS", "1: confetti", "AGENTOPS_SIMULATOR_FAULTS cannot be read"),
+        ("DATABASE_URL", "garbage", "is no database address"),
+        ("DATABASE_URL", "mysql://localhost/x", "use PostgreSQL or an SQLite file"),
+        ("DATABASE_URL", "sqlite://:memory:", "use PostgreSQL or an SQLite file"),
+        ("DATABASE_URL", "postgres://127.0.0.1:1/x", "Start it, or correct its address"),
+        ("AGENTOPS_DATA", "/dev/null/data", "Set AGENTOPS_DATA to a folder"),
+    ],
+)
+def test_a_wrong_setting_is_a_sentence(tmp_path: Path, name: str, value: str, words: str) -> None:
+    done = Installation(tmp_path, **{name: value}).command("runagent", "Why?", "--detach")
+    assert done.returncode == 1
+    assert words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_processes_that_start_together_on_fresh_data_share_it(installation: Installation) -> None:
+    workers = [installation.start("worker") for _ in range(3)]
+    for worker in workers:
+        wait_for_line(worker, "drives up to")
+
+
+def test_an_empty_secret_is_replaced(installation: Installation) -> None:
+    (installation.folder / "secret_key").touch()
+    assert installation.command("check").returncode == 0
+    assert len((installation.folder / "secret_key").read_text()) > 40
+
+
+def test_a_terminal_that_cannot_show_a_character_gets_its_code(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, PYTHONIOENCODING="ascii")
+    done = installation.command("runagent", "Why is the café slow? 🍂", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["user_query"] == "Why is the café slow? 🍂"
+
+
 def test_no_key_and_no_simulator_says_what_to_set(tmp_path: Path) -> None:
     done = Installation(tmp_path, AGENTOPS_SIMULATOR="0").command("runagent", "Why?")
     assert done.returncode == 1 and "ANTHROPIC_API_KEY" in done.stderr and "Traceback" not in done.stderr

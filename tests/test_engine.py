@@ -15,9 +15,13 @@ from pytest_django.fixtures import Settings
 
 from runs import actions
 from runs.engine import model
-from runs.engine.drive import drive, perform
+from runs.engine.drive import drive, perform, situation
+from runs.engine.history import load_steps
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
 from tests.factories import a_lease, a_run, a_turn
+from tools import registry
+from tools.base import Result as ToolResult
+from tools.base import ToolContext, tool
 from tools.models import Ticket, WorldAction
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -199,8 +203,11 @@ def test_a_spend_limit_pauses_and_a_person_lets_it_go_on(
 def test_no_model_at_all_pauses_and_says_what_to_set(
     faults: Callable[[str], None], settings: Settings
 ) -> None:
+    run = a_run()
     settings.AGENTOPS_SIMULATOR = False
-    run = drive_to_the_end(a_run())
+    with pytest.raises(actions.NoModelConfigured, match="ANTHROPIC_API_KEY"):
+        a_run()
+    run = drive_to_the_end(run)
     assert run.status == RunStatus.PAUSED and "AGENTOPS_SIMULATOR=1" in run.explanation
 
 
@@ -243,7 +250,7 @@ def test_a_lost_effect_is_unknown_and_never_repeated_and_a_lost_read_is_made_aga
     effect, read = a_turn(lease, ("charge_card", "write", {}), ("search_logs", "read", {}))
     for step in (effect, read):
         actions.allow_call(lease, step.seq, rule="test")
-        assert actions.start_call(lease, step.seq) == "{}"
+        assert actions.start_call(lease, step.seq, tool_version=step.tool_version) == "{}"
     actions.recover_call(lease, effect.seq, repeatable=False)
     actions.recover_call(lease, read.seq, repeatable=True)
     effect.refresh_from_db()
@@ -253,4 +260,102 @@ def test_a_lost_effect_is_unknown_and_never_repeated_and_a_lost_read_is_made_aga
     assert "Do not repeat" in effect.result
     assert (read.status, read.attempt) == (StepStatus.READY, 2)
     with pytest.raises(ValueError, match="unknown"):
-        actions.start_call(lease, effect.seq)
+        actions.start_call(lease, effect.seq, tool_version="v1")
+
+
+def test_a_proposal_that_cannot_work_goes_back_to_the_model_and_not_to_a_person(operator: User) -> None:
+    run = a_run()
+    lease = a_lease(run)
+    effect = {
+        "service_name": "api",
+        "metric": "error_rate",
+        "comparison": "below",
+        "value": 0.1,
+        "within_seconds": 60,
+    }
+    a_turn(
+        lease,
+        (
+            "revert_deployment",
+            "destructive",
+            {"deployment_id": "dep_9999", "reason": "?", "expected_effect": effect},
+        ),
+    )
+    perform(lease)
+    step = run.steps.get(kind=StepKind.TOOL)
+    assert step.status == StepStatus.REFUSED and "dep_9999" in step.result
+    assert not Approval.objects.exists()
+
+
+def test_an_attempt_of_unknown_cost_counts_with_all_it_had_reserved(
+    faults: Callable[[str], None], operator: User
+) -> None:
+    faults("1: drop 3")
+    run = a_run()
+    lease = a_lease(run)
+    perform(lease)
+    lost = run.steps.get()
+    run.refresh_from_db()
+    assert lost.usage_estimated and lost.reserved_usd is not None and lost.cost_usd is not None
+    spent = situation(run, load_steps(run)).spent
+    assert spent.cost_usd == lost.reserved_usd > run.cost_usd == lost.cost_usd
+    assert spent.tokens == lost.reserved_tokens > run.total_tokens
+
+
+def test_the_limit_on_time_counts_only_time_under_a_driver(faults: Callable[[str], None]) -> None:
+    run = a_run()
+    lease = a_lease(run)
+    day = timedelta(days=1)
+    actions.hand_back(lease)
+    Run.objects.filter(pk=run.pk).update(created_at=run.created_at - day, started_at=run.created_at - day)
+    a_lease(run, "worker-2")
+    run.refresh_from_db()
+    assert run.elapsed() >= day and run.active_seconds(timezone.now()) < 60
+
+
+def test_a_change_whose_answer_was_lost_is_asked_again_with_the_same_key_or_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+
+    @tool(effect="write", idempotency="key", describe=lambda _: "Charge a card")
+    def charge_card(context: ToolContext) -> ToolResult:
+        """Charge a card, and lose the answer the first time."""
+        done.append(context.idempotency_key)
+        if len(done) == 1:
+            raise RuntimeError("the connection broke after the charge")
+        return ToolResult(summary="Charged once.", data={})
+
+    @tool(effect="write", idempotency="none", describe=lambda _: "Send a letter")
+    def send_letter(context: ToolContext) -> ToolResult:
+        """Send a letter, and lose the answer."""
+        done.append("letter")
+        raise RuntimeError("the connection broke after the letter")
+
+    for item in (charge_card, send_letter):
+        monkeypatch.setitem(registry.TOOLS, item.name, item)
+    run = a_run()
+    configuration = run.frozen
+    configuration["tools"] += [charge_card.definition(), send_letter.definition()]
+    Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
+    lease = a_lease(run)
+    a_turn(lease, ("charge_card", "write", {}), ("send_letter", "write", {}))
+    for _ in range(4):  # authorise, charge, charge again, send
+        perform(lease)
+    charged, sent = run.steps.filter(kind=StepKind.TOOL).order_by("seq")
+    assert (charged.status, charged.attempt) == (StepStatus.SUCCEEDED, 2)
+    assert done[0] == done[1] and done[2:] == ["letter"]
+    assert sent.status == StepStatus.UNKNOWN and sent.is_error
+
+
+def test_a_tool_that_is_gone_when_its_call_is_ready_is_refused_and_the_run_goes_on(
+    faults: Callable[[str], None], operator: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run()
+    lease = a_lease(run)
+    (step,) = a_turn(lease, ("search_logs", "read", {"query": "", "time_range": {"start": "now-1h"}}))
+    perform(lease)
+    monkeypatch.delitem(registry.TOOLS, "search_logs")
+    perform(lease)
+    step.refresh_from_db()
+    assert (step.status, step.error_kind) == (StepStatus.REFUSED, "unknown_tool")

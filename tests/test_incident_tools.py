@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 import pytest
+from django.db.models.signals import post_save
 from django.utils import timezone
 
 from tests.toolbox import ALERT_AT, Desk, expected
@@ -465,6 +466,32 @@ def test_an_attempt_that_died_after_acting_is_finished_not_repeated(leaking: Des
     finished = restart(leaking, idempotency_key="tc_5")
     assert finished["data"] == whole["data"]
     assert WorldAction.objects.count() == 1
+
+
+@pytest.mark.parametrize(("lost", "kind"), [("action", "internal"), ("world", "not_configured")])
+def test_a_failure_after_acting_says_that_it_may_have_acted(leaking: Desk, lost: str, kind: str) -> None:
+    def lose(instance: WorldAction, **about: Any) -> None:
+        rows = WorldAction.objects.all() if lost == "action" else World.objects.all()
+        rows.delete()
+
+    arguments = {
+        "service_name": "api",
+        "mode": "drain_and_recycle",
+        "reason": "full",
+        "expected_effect": IDLE_BELOW_5,
+    }
+    post_save.connect(lose, sender=WorldAction)
+    try:
+        outcome = boundary.call(TOOLS["restart_connection_pool"], arguments, leaking.context())
+    finally:
+        post_save.disconnect(lose, sender=WorldAction)
+    assert (outcome.error_kind, outcome.may_have_acted) == (kind, True)
+
+
+def test_a_remediation_that_was_refused_did_not_act(leaking: Desk) -> None:
+    arguments = {"service_name": "postgres", "replicas": 2, "reason": "x", "expected_effect": ERRORS_GONE}
+    outcome = boundary.call(TOOLS["scale_service"], arguments, leaking.context())
+    assert (outcome.error_kind, outcome.may_have_acted) == ("forbidden", False)
 
 
 def test_it_does_not_run_a_call_whose_effect_could_not_be_checked(leaking: Desk) -> None:

@@ -26,7 +26,7 @@ def run(operator: User) -> Run:
     )
     run = Run.objects.get()
     lease = a_lease(run)
-    assert actions.start_call(lease, step.seq)
+    assert actions.start_call(lease, step.seq, tool_version=step.tool_version)
     actions.finish_call(lease, step.seq, actions.Result('{"status":"ok"}', False, "Done.", ""))
     a_turn(lease, text="Resolved.")
     actions.end_run(lease, status=RunStatus.SUCCEEDED, final_response="Resolved.")

@@ -10,10 +10,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from asgiref.sync import SyncToAsync
 from asgiref.testing import ApplicationCommunicator
 from channels.db import database_sync_to_async
 from channels.layers import channel_layers
 from django.contrib.auth.models import User
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 
@@ -29,10 +31,14 @@ ORIGIN = (b"origin", b"http://localhost")
 
 @pytest.fixture(autouse=True)
 def fresh_layer() -> Iterator[None]:
-    """The in-memory layer belongs to one event loop, and every test has its own."""
+    """The in-memory layer belongs to one event loop, and every test has its own.
+
+    The thread in which pages are read outlives the test; the database must not wait for its connection.
+    """
     channel_layers.backends.clear()
     yield
     channel_layers.backends.clear()
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
 
 
 @pytest.fixture
@@ -121,8 +127,15 @@ async def closing_code(address: str, cookie: bytes) -> int:
 
 
 def do[**P, T](act: Callable[P, T]) -> Callable[P, Awaitable[T]]:
-    """In a thread with a database connection of its own, as another process would."""
-    return database_sync_to_async(act, thread_sensitive=False)
+    """In a thread with a database connection of its own, as another process would; closed at the end."""
+
+    def acted(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return act(*args, **kwargs)
+        finally:
+            connections.close_all()
+
+    return database_sync_to_async(acted, thread_sensitive=False)
 
 
 def a_question_on_a_page() -> tuple[Approval, str]:

@@ -30,9 +30,11 @@ class World:
         self.limits = limits
         self.items: list[Item] = []
         self.seq = 0
-        self.prompt_bytes = 4_000
-        self.tokens = 0
-        self.cost = Decimal(0)
+        self.prompt_tokens = 2_000
+        self.tokens = 0  # what the API counted
+        self.cost = Decimal(0)  # what it bills
+        self.counted_tokens = 0  # what the run has to believe
+        self.counted_cost = Decimal(0)
         self.tool_calls = 0
         self.now = START
         self.approved: set[int] = set()
@@ -45,12 +47,12 @@ class World:
         spent = Spent(
             steps=self.seq,
             tool_calls=self.tool_calls,
-            tokens=self.tokens,
-            cost_usd=self.cost,
+            tokens=self.counted_tokens,
+            cost_usd=self.counted_cost,
             active_seconds=(self.now - START).total_seconds(),
         )
-        history = History(tuple(self.items), self.prompt_bytes)
-        return Situation(history, self.limits, spent, 4_000, PRICES, self.now)
+        history = History(tuple(self.items), self.prompt_tokens)
+        return Situation(history, self.limits, spent, 4_000, 64_000, PRICES, self.now)
 
     def next_seq(self) -> int:
         self.seq += 1
@@ -74,9 +76,7 @@ class World:
                 case moves.Park(until):
                     self.wait(until)
                 case moves.Pause():
-                    last = self.items[-1]
-                    assert isinstance(last, Attempt)
-                    self.items[-1] = replace(last, error_action="retry")
+                    self.items.append(Note(self.next_seq(), "resumed"))
                 case moves.WrapUp(limit, sentence):
                     self.items.append(Note(self.next_seq(), f"{moves.WRAP_UP}:{limit}", sentence))
                 case moves.Continue():
@@ -88,15 +88,20 @@ class World:
     def call_model(self, move: moves.CallModel) -> None:
         assert all(call.status in SETTLED for call in self.calls()), "a tool_use has no result yet"
         assert move.reserved_usd is not None
-        assert self.cost + move.reserved_usd <= self.limits.cost_usd, "the worst case does not fit"
-        prompt = -(-self.prompt_bytes // 2)
+        assert self.counted_cost + move.reserved_usd <= self.limits.cost_usd, "the worst case does not fit"
         used = self.draw.draw(st.integers(0, move.max_tokens))
-        self.tokens += prompt + used
-        self.cost += (prompt * PRICES.cache_write_1h + used * PRICES.output) / MILLION
+        tokens = self.prompt_tokens + used
+        cost = (self.prompt_tokens * PRICES.cache_write_1h + used * PRICES.output) / MILLION
+        self.tokens += tokens
+        self.cost += cost
         ways = ["end", "empty", "refusal", "retry", "pause", "fail", "cut", "crash", "paused_turn", "odd"]
         if not move.final:
             ways += ["tools"] * 12
         way = self.choose(*ways)
+        # Of an attempt that broke off only the reservation is known for sure.
+        broke_off = way in {"crash", "retry"}
+        self.counted_tokens += move.reserved_tokens if broke_off else tokens
+        self.counted_cost += move.reserved_usd if broke_off else cost
         seq = self.next_seq()
         failed = {"retry": "retry", "pause": "pause", "fail": "fail", "cut": "retry"}
         if way == "crash":
@@ -116,7 +121,7 @@ class World:
         else:
             reasons = {"refusal": "refusal", "paused_turn": "pause_turn", "odd": "novel", "tools": "tool_use"}
             calls = self.propose() if way == "tools" else ()
-            self.prompt_bytes += 2 * used
+            self.prompt_tokens += used
             self.items.append(
                 Attempt(seq, "succeeded", reasons.get(way, "end_turn"), is_empty=way == "empty", calls=calls)
             )
@@ -159,7 +164,7 @@ class World:
             assert seq in self.approved, "nobody approved this"
             self.starts[seq] = self.starts.get(seq, 0) + 1
             assert self.starts[seq] == 1, "it started twice"
-        self.prompt_bytes += self.draw.draw(st.integers(0, 8_000))
+        self.prompt_tokens += self.draw.draw(st.integers(0, 8_000))
         self.set(seq, self.choose("succeeded", "succeeded", "failed", "executing"))
 
     def recover(self, calls: tuple[int, ...], attempt: int | None) -> None:
@@ -204,7 +209,7 @@ def test_it_ends_within_every_limit_whatever_happens(data: st.DataObject, budget
 
 
 def situation(*items: Item, **changes: object) -> Situation:
-    base = Situation(History(items, 4_000), Limits(), Spent(), 4_000, PRICES, START)
+    base = Situation(History(items, 2_000), Limits(), Spent(), 4_000, 64_000, PRICES, START)
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -242,9 +247,11 @@ def test_it_gives_up_after_six_failures_and_says_so() -> None:
     assert finish == moves.Finish("failed", "overloaded_error", "Busy. Tried 6 times.")
 
 
-def test_it_gives_a_cut_off_answer_more_room() -> None:
+def test_it_gives_a_cut_off_answer_more_room_up_to_what_the_model_can_write() -> None:
     move = decide(situation(failure(1, error_kind="max_tokens")))
     assert isinstance(move, moves.CallModel) and move.max_tokens == 8_000
+    move = decide(situation(failure(1, error_kind="max_tokens"), largest_answer=5_000))
+    assert isinstance(move, moves.CallModel) and move.max_tokens == 5_000
 
 
 @pytest.mark.parametrize(

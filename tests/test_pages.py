@@ -11,12 +11,17 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.db import OperationalError
 from django.test import Client, RequestFactory
 from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from runs import actions
+from runs.actions.approvals import MAX_REASON_CHARACTERS
+from runs.actions.starting import MAX_QUESTION_CHARACTERS
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepStatus, Vote
+from runs.reading import words
+from runs.reading.export import log_text
 from runs.views import errors
 from tests.factories import a_lease, a_run, a_turn, a_waiting_call
 from tools.models import Severity, Ticket
@@ -61,6 +66,16 @@ def test_the_list_shows_runs_newest_first_with_what_they_need(page: Client) -> N
     assert html.index("A newer question") < html.index("An older question")
     assert "Revert api from v2.14.0 to v2.13.2" in html
     assert "in line for a worker" in html
+
+
+def test_the_list_says_on_which_day_a_run_began(page: Client) -> None:
+    now = timezone.now()
+    for age in (timedelta(0), timedelta(days=1), timedelta(days=400)):
+        Run.objects.filter(pk=a_run("why").pk).update(created_at=now - age)
+    html = text_of(page, "/")
+    ages = re.findall(r't-age r"><time [^>]+>([^<]+)</time>', html)
+    assert ages == [words.day_or_time(now - timedelta(days=days), now) for days in (0, 1, 400)]
+    assert len(set(ages)) == 3
 
 
 @pytest.mark.parametrize("found", ["POOL exhausted", "leaks one connection", "incident"])
@@ -147,6 +162,19 @@ def test_the_form_sent_twice_starts_one_run(page: Client) -> None:
     first, second = start(page, request_id=request_id), start(page, request_id=request_id)
     assert first == second
     assert Run.objects.count() == 1
+
+
+def test_the_form_takes_exactly_the_questions_that_the_action_takes(page: Client) -> None:
+    longest = "é" * MAX_QUESTION_CHARACTERS
+    assert start(page, question=f"\r\n {longest} ")[0] == 302
+    assert Run.objects.get().user_query == longest
+    for question in ("", longest + "é"):
+        with pytest.raises(actions.InvalidQuestion) as refused:
+            actions.checked_question(question)
+        status, html, _ = start(page, question=question)
+        assert status == 422
+        assert str(refused.value) in html
+    assert longest in text_of(page, f"/runs/new?q={longest}")
 
 
 @pytest.mark.parametrize(
@@ -283,6 +311,14 @@ def test_the_log_is_one_json_object(page: Client) -> None:
     assert log["user_query"] == "Why?"
 
 
+def test_the_log_of_a_page_is_the_log_of_the_command_line(page: Client) -> None:
+    lease = a_lease(a_run("Why?"))
+    a_turn(lease, ("search_logs", "read", {"query": "lone \ud800 surrogate"}))
+    run = Run.objects.get()
+    assert text_of(page, f"/runs/{run.request_id}.json") == log_text(run)
+    assert "lone \\ud800 surrogate" in log_text(run)
+
+
 # ------------------------------------------------------------- approvals
 
 
@@ -315,7 +351,7 @@ def test_arguments_seen_in_a_tool_result_are_marked(page: Client) -> None:
     lease = a_lease(a_run())
     (read,) = a_turn(lease, ("list_recent_deployments", "read", {}))
     actions.allow_call(lease, read.seq, rule="reads")
-    actions.start_call(lease, read.seq)
+    actions.start_call(lease, read.seq, tool_version=read.tool_version)
     actions.finish_call(lease, read.seq, actions.Result('{"id": "dep_0412"}', False, "one", ""))
     actions.hand_back(lease)
     a_waiting_call(Run.objects.get())
@@ -349,6 +385,25 @@ def test_a_rejection_carries_chips_and_words_to_the_agent(page: Client) -> None:
     step.refresh_from_db()
     assert step.status == StepStatus.REFUSED
     assert "Too risky now. Needs evidence. Wait for the sale to end." in step.result
+
+
+def test_a_reason_may_be_as_long_as_the_action_takes_and_is_never_cut(page: Client) -> None:
+    _, _, approval = a_waiting_call()
+    for path in ("/approvals/", approval.run.get_absolute_url()):
+        assert f'name="say" rows="{3 if "approvals" in path else 1}" maxlength="{MAX_REASON_CHARACTERS}"' in (
+            text_of(page, path)
+        )
+    too_long = "x" * (MAX_REASON_CHARACTERS + 1)
+    status, html, _ = decide(page, approval, "reject", say=too_long)
+    assert status == 422
+    assert "The reason has 2,001 characters; at most 2,000 are taken. Shorten it." in html
+    assert too_long in html
+    status, html, _ = decide(page, approval, "reject", say=too_long[:-1], why=["risk"])
+    assert status == 422
+    assert Vote.objects.count() == 0
+    lines = "\r\n".join(["x" * 9] * 200)  # 1,999 characters as a browser counts them
+    assert decide(page, approval, "reject", say=lines)[0] == 302
+    assert Vote.objects.get().reason == lines.replace("\r", "")
 
 
 def test_who_comes_second_is_told_who_was_first_and_keeps_the_text(
@@ -579,3 +634,28 @@ def test_a_paused_run_says_why_and_is_resumed_by_whoever_may_start_runs(
     assert b"goes on as soon as" in client.post(address, follow=True).content
     assert Run.objects.get().status == RunStatus.QUEUED
     assert b"Only a paused run can be resumed" in client.post(address, follow=True).content
+
+
+def test_a_database_that_does_not_answer_is_said_to_be_busy(
+    page: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(**_: object) -> Run:
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr("runs.views.runs.start_run", locked)
+    form = {"question": "Why?", "agent": "incident", "request_id": str(uuid.uuid4())}
+    response = page.post("/runs/new", form)
+    assert response.status_code == 503 and b"send it again" in response.content
+    assert response["Retry-After"] == "5"
+
+
+def test_an_approval_that_was_not_used_in_time_is_not_called_undecided(page: Client) -> None:
+    _, step, approval = a_waiting_call()
+    olga = User.objects.get(username="olga")
+    actions.decide(approval_id=approval.pk, voter=olga, verdict="approve", revision=1, digest=approval.digest)
+    Approval.objects.update(execute_by=timezone.now() - timedelta(seconds=1))
+    run = Run.objects.get()
+    assert actions.start_call(a_lease(run), step.seq, tool_version=step.tool_version) is None
+    assert "approval.expired" in run.events.values_list("kind", flat=True)
+    assert "approved, but not started in time" in text_of(page, f"/approvals/{approval.pk}/")
+    assert "not started in time" in text_of(page, run.get_absolute_url())

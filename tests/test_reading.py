@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from io import BytesIO, StringIO, TextIOWrapper
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.core.management.base import OutputWrapper
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django.fixtures import DjangoAssertNumQueries
+from rich.console import Console
 
-from runs.models import Run, Step
+from runs import actions
+from runs.management.trace import Trace
+from runs.models import Approval, Run, RunStatus, Step
 from runs.reading import words
 from runs.reading.chart import draw
 from runs.reading.costs import find_period, read_costs
+from runs.reading.export import log_text
 from runs.reading.run_page import read_run_page
 from runs.reading.runs import Cursor, RunQuery, read_facets, read_page
 from runs.reading.timescale import build_scale
 from runs.reading.trace import read_trace
 from runs.templatetags.agentops import answer, paragraphs
 from runs.templatetags.json_tree import json_tree
-from tests.factories import a_lease, a_run, a_turn, a_waiting_call, an_attempt
+from tests.factories import a_lease, a_question, a_run, a_turn, a_waiting_call, an_attempt
 
 START = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)
 
@@ -79,12 +89,80 @@ def test_times_read_as_people_write_them(seconds: float, length: str, clock: str
 def test_untrusted_text_keeps_its_words_and_loses_its_tricks(text: str) -> None:
     shown = words.plain(text)
     shown.encode("utf-8")
-    assert not set(shown) & {chr(code) for code in (0, 7, 0x1B, 0x202A, 0x202E, 0x2066, 0x2069, 0x200F)}
+    assert not {unicodedata.category(character) for character in shown} & {"Cs", "Zl", "Zp"}
+    assert not {character for character in shown if unicodedata.category(character) == "Cc"} - {"\n", "\t"}
+    assert not set(shown) & set("\u061c\u200b\u200d\u200f\u202a\u202e\u2060\u2066\u2069\ufeff\U000e0041")
 
 
-def test_a_direction_override_is_made_visible() -> None:
-    assert words.plain("approve \u202etxt.exe") == "approve \\u202etxt.exe"
-    assert words.plain("lone \ud800 surrogate") == "lone ? surrogate"
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("approve \u202etxt.exe", "approve \\u202etxt.exe"),
+        ("lone \ud800 surrogate", "lone \\ud800 surrogate"),
+        ("\x1b[2J\x9b2J\x1b]0;title\x07", "\\u001b[2J\\u009b2J\\u001b]0;title\\u0007"),
+        ("done\rFAILED", "done\\u000dFAILED"),
+        ("api\u200b\ufeff", "api\\u200b\\ufeff"),
+        ("hidden\U000e0041", "hidden\\U000e0041"),
+        ("one\r\n\ttwo ✅ ⚠️ é 日本 עברית", "one\n\ttwo ✅ ⚠️ é 日本 עברית"),
+    ],
+)
+def test_what_cannot_be_seen_is_spelled_out(text: str, shown: str) -> None:
+    assert words.plain(text) == shown
+
+
+@pytest.mark.django_db
+def test_nothing_that_was_written_by_others_reaches_the_terminal_as_a_command(operator: User) -> None:
+    trick = "A\x1b]0;title\x07B\x1b[2J\x9b1mC\u202eD\u200bE\r"
+    lease = a_lease(a_run("question"))
+    Run.objects.update(user_query=f"question {trick}", agent="a\x1b[1m", model="m\x1b[1m")
+    (step,) = a_turn(lease, ("revert_deployment", "destructive", {}), text=f"text {trick}\n✓ second")
+    Step.objects.filter(kind="model").update(reasoning=f"reasoning {trick}", name=f"model {trick}")
+    preview = {"headline": f"headline {trick}"}
+    actions.ask_approval(lease, step.seq, a_question({}, preview=preview, environment=f"somewhere {trick}"))
+    approval = Approval.objects.get()
+    reason = f"reason {trick}\n■ Succeeded."
+    actions.decide(
+        approval_id=approval.pk, voter=operator, verdict="reject", reason=reason, revision=1,
+        digest=approval.digest,
+    )  # fmt: skip
+    Step.objects.filter(pk=step.pk).update(summary=f"summary {trick}", name=f"tool {trick}")
+    actions.add_note(lease, name="hint", text="x", summary=f"note {trick}")
+    actions.end_run(
+        lease, status=RunStatus.STOPPED, explanation=f"explanation {trick}", final_response=f"answer {trick}"
+    )
+    output = StringIO()
+    Trace(Console(file=output, width=400, color_system=None)).catch_up()
+    shown = output.getvalue()
+    for said in ("question", "text", "reasoning", "model", "headline", "somewhere", "reason", "summary",
+                 "tool", "note", "explanation", "answer"):  # fmt: skip
+        assert f"{said} A\\u001b]0;title\\u0007B\\u001b[2J\\u009b1mC\\u202eD\\u200bE" in shown, said
+    assert not set(shown) & set("\x1b\x07\x9b\r\u202e\u200b")
+    assert "\n■ Succeeded." not in shown
+
+
+@pytest.mark.django_db
+def test_a_log_holds_what_utf8_cannot() -> None:
+    lease = a_lease(a_run("Wie groß ist der Pool? 日本"))
+    a_turn(lease, ("search_logs", "read", {"query": "lone \ud800 surrogate"}), text="größer")
+    run = Run.objects.get()
+    written = BytesIO()
+    with TextIOWrapper(written, encoding="utf-8", write_through=True) as terminal:
+        call_command("exportrun", str(run.request_id), stdout=OutputWrapper(terminal))
+        text = written.getvalue().decode("ascii")
+    assert text == log_text(run) + "\n"
+    log = json.loads(text)
+    assert log["tool_calls"][0]["args"] == {"query": "lone \ud800 surrogate"}
+    assert log["user_query"] == "Wie groß ist der Pool? 日本"
+
+
+def test_a_line_stays_one_line() -> None:
+    assert words.line(" no trouble\r\n✓ approved\n\n") == "no trouble ✓ approved"
+
+
+def test_a_time_of_another_day_says_which() -> None:
+    assert words.day_or_time(at(0), at(60)) == "07:00"
+    assert words.day_or_time(at(0), at(17 * 3600)) == "22 Nov 07:00"
+    assert words.day_or_time(at(0), at(90 * 86400)) == "22 Nov 2026"
 
 
 # ----------------------------------------------------------- time scale
@@ -215,6 +293,28 @@ def test_pages_by_key_hold_every_run_once_also_at_equal_times() -> None:
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    "shown", [lambda id: str(id), lambda id: id.hex[:12], lambda id: str(id)[:15].upper()]
+)
+def test_the_beginning_of_a_request_id_finds_its_run_alone(shown: Callable[[UUID], str]) -> None:
+    first, second = (
+        a_run(question, request_id=UUID(hex=digits))
+        for question, digits in (("one", "8f2c41d0beef" + 20 * "0"), ("two", "8f2c41d0bf00" + 20 * "f"))
+    )
+    found = [
+        read_page(RunQuery(text=shown(run.request_id)), now=timezone.now()).pks for run in (first, second)
+    ]
+    assert found == [[first.pk], [second.pk]]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("text", ["8", "42", "-", "8f2c41d0beefx", "8" * 40, "ⅷⅷⅷⅷ"])
+def test_what_cannot_be_a_request_id_finds_no_run_by_it(text: str) -> None:
+    a_run("one", request_id=UUID(hex="8" * 32))
+    assert read_page(RunQuery(text=text), now=timezone.now()).pks == []
+
+
+@pytest.mark.django_db
 def test_facets_count_what_a_click_would_show() -> None:
     a_run("first pool")
     a_waiting_call(a_run("second pool"))
@@ -293,6 +393,56 @@ def test_costs_add_up_and_unpriced_calls_stay_apart() -> None:
     assert chart.has_unpriced
     assert chart.table[-1].amounts == (words.money(expected), "unpriced")
     assert chart.table[0].amounts == ("–", "–")
+
+
+@pytest.mark.django_db
+def test_costs_read_every_call_a_fixed_number_of_times(
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    for n in range(3):
+        lease = a_lease(a_run(f"run {n}"))
+        for model in ("claude-sonnet-5-5", "claude-opus-5"):
+            a_turn(lease, text=model)
+            Step.objects.filter(pk=Step.objects.latest("pk").pk).update(name=model)
+    with django_assert_num_queries(3) as asked:
+        report = read_costs(find_period("14"), simulated=None, now=timezone.now())
+    read_steps = [query["sql"] for query in asked.captured_queries if "runs_step" in query["sql"]]
+    assert len(read_steps) == 2
+    assert not any(wide in sql for sql in read_steps for wide in ("message", "reasoning", "result", "config"))
+    assert report.total.runs == 3
+    assert [line.tally.runs for line in report.by_agent] == [3]
+    assert [line.tally.runs for line in report.by_model] == [3, 3]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["24h", "7"])
+def test_calls_stand_in_the_bar_and_the_period_in_which_they_ended(name: str) -> None:
+    lease = a_lease(a_run())
+    period, now = find_period(name), at(30 * 60)
+    slots = period.slots(now)
+    width = slots[1] - slots[0]
+    early = slots[0] - timedelta(microseconds=1)
+    moments = [slots[0], slots[1] - timedelta(microseconds=1), slots[1], now, early, now + width]
+    for moment in moments:
+        a_turn(lease, text="one")
+        Step.objects.filter(pk=Step.objects.latest("pk").pk).update(ended_at=moment)
+    report = read_costs(period, simulated=None, now=now)
+    counted = {slot: tally.calls for (slot, _), tally in report.by_slot.items()}
+    assert counted == {slots[0]: 2, slots[1]: 1, slots[-1]: 1}
+    assert (report.total.calls, report.before.calls) == (4, 1)
+    assert report.total.cost == sum(tally.cost for tally in report.by_slot.values())
+
+
+@pytest.mark.django_db
+def test_the_dearest_runs_come_first_with_what_their_calls_of_the_period_cost() -> None:
+    leases = [a_lease(a_run(f"run {n}")) for n in range(12)]
+    for n, lease in enumerate(leases):
+        a_turn(lease, text="one")
+        Step.objects.filter(run=lease.run_id).update(cost_usd=Decimal(n) / 100)
+    Step.objects.filter(run=leases[11].run_id).update(ended_at=timezone.now() - timedelta(days=9))
+    dearest = read_costs(find_period("7"), simulated=None, now=timezone.now()).dearest
+    assert [entry.run.pk for entry in dearest] == [lease.run_id for lease in leases[10:0:-1]]
+    assert (dearest[0].cost, dearest[0].tokens) == (Decimal("0.1"), 1_100)
 
 
 @pytest.mark.django_db

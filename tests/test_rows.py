@@ -140,7 +140,8 @@ def test_a_paused_run_goes_on_when_a_person_says_so(db: None) -> None:
     actions.resume_run(run_id=run.pk, actor="olga")
     run.refresh_from_db()
     step.refresh_from_db()
-    assert (run.status, step.error_action) == (RunStatus.QUEUED, "retry")
+    assert (run.status, step.error_action) == (RunStatus.QUEUED, "pause")
+    assert run.steps.last().name == "resumed", "what is recorded stays; a mark says that it no longer counts"
     with pytest.raises(actions.ActionError, match="Only a paused run"):
         actions.resume_run(run_id=run.pk, actor="olga")
 

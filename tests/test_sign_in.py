@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.test import Client
 from django.utils import timezone
 
 from runs.actions import make_sign_in_link
+from runs.management.commands.demo import bind, names_of
 from runs.models import SignInLink
 
 pytestmark = pytest.mark.django_db
@@ -103,7 +108,80 @@ def test_a_fragment_asked_for_without_a_session_moves_the_whole_page(client: Cli
     assert response.status_code == 204
 
 
+# ------------------------------------------------------- the printed link
+
+
+def listening(host: str) -> socket.socket:
+    """A listener as the demo makes it, on any free port."""
+    try:
+        return bind(host, 0)
+    except CommandError as error:
+        if ":" in host:
+            pytest.skip(f"no IPv6 here: {error}")
+        raise
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("127.0.0.1", "127.0.0.1"), ("localhost", "localhost"), ("::1", "[::1]"),
+     ("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("0", "127.0.0.1")],
+)  # fmt: skip
+def test_the_demo_prints_an_address_that_opens_here(
+    client: Client, settings: Any, host: str, name: str
+) -> None:
+    with listening(host) as listener:
+        names = names_of(host, listener)
+        port = listener.getsockname()[1]
+        assert names[0] == name
+        with socket.create_connection((name.strip("[]"), port), timeout=10):
+            pass
+    settings.ALLOWED_HOSTS = names
+    assert client.get("/healthz", headers={"Host": f"{name}:{port}"}).status_code == 200
+
+
+def test_the_demo_on_every_address_answers_to_this_machine_and_to_no_other_name(
+    client: Client, settings: Any
+) -> None:
+    with listening("0.0.0.0") as listener:
+        names = names_of("0.0.0.0", listener)
+    settings.ALLOWED_HOSTS = names
+    machine = socket.gethostname()
+    assert machine in names
+    assert "*" not in names
+    assert client.get("/healthz", headers={"Host": machine}).status_code == 200
+    assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 400
+
+
+@pytest.mark.parametrize("port", ["65536", "-1", "x", "99999999999999999999", "²", ""])
+def test_a_port_that_is_none_is_said_in_a_sentence(port: str) -> None:
+    with pytest.raises(CommandError, match="is no port: give a number from 1 to 65535, or 0"):
+        call_command("demo", f"--port={port}")
+
+
+def test_an_address_that_is_not_of_this_machine_is_said_in_a_sentence() -> None:
+    for host in ("192.0.2.1", "no such host", "2001:db8::1"):
+        with pytest.raises(CommandError, match="Choose an") as refused:
+            bind(host, 8000)
+        assert host in str(refused.value)
+
+
+# ----------------------------------------------------------------- health
+
+
 def test_health_needs_no_session(client: Client) -> None:
     response = client.get("/healthz")
     assert response.status_code == 200
     assert response.json() == {"status": "ok"}
+
+
+def test_a_browser_that_fetches_ahead_does_not_use_up_the_link(client: Client, operator: User) -> None:
+    address = f"/sign-in/{make_sign_in_link(operator)}/"
+    assert client.get(address, headers={"Sec-Purpose": "prefetch;prerender"}).status_code == 204
+    assert client.get(address).status_code == 302
+
+
+def test_a_vote_sent_without_a_session_comes_back_to_its_card(client: Client, operator: User) -> None:
+    asked = client.post("/approvals/7/decide/")
+    assert asked.status_code == 302 and "next=/approvals/7/decide/" in asked["Location"]
+    form = {"username": "olga", "password": "correct horse battery", "next": "/approvals/7/decide/"}
+    assert client.post("/sign-in/", form)["Location"] == "/approvals/7/"

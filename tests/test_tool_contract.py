@@ -271,3 +271,22 @@ def test_its_headlines_are_one_short_line_whatever_the_arguments() -> None:
         {"query": '"connection timed out"', "service": "api", "time_range": {"start": "now-45m"}}
     )
     assert read == 'api "connection timed out", last 45m'
+
+
+def test_its_headlines_hold_nothing_that_cannot_be_stored_or_shown() -> None:
+    nasty = "a\ud800b\x00c\x1b[31md\x1b]0;t\x07e\u202ef\u200bg\x9bh\U000e0041"
+    written = dict.fromkeys(("query", "title", "service_name", "deployment_id", "mode", "metric"), nasty)
+    for one in TOOLS.values():
+        line = one.headline(written)
+        line.encode("utf-8")
+        assert line.isprintable()
+    assert TOOLS["search_logs"].headline({"query": nasty}) == 'all services "abcdefgh"'
+
+
+@pytest.mark.parametrize("line", ["", "\x00\u200b", None, 7])
+def test_a_headline_that_says_nothing_is_the_name(line: Any) -> None:
+    def probe(context: ToolContext) -> Result:
+        """Say a word."""
+        return Result("")
+
+    assert tool(effect="read", describe=lambda arguments: line)(probe).headline({}) == "probe"

@@ -16,7 +16,9 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from tools import schema
+from tools.redaction import visible
 
+HEADLINE_CHARACTERS = 200
 Effect = Literal["read", "write", "destructive"]
 Idempotency = Literal["key", "none"]
 Status = Literal["ok", "no_data", "partial", "error"]
@@ -67,7 +69,10 @@ class Result:
 
 
 class ToolError(Exception):
-    """A failure the model can act on: `kind` says what, `message` says what to do about it."""
+    """A failure the model can act on: `kind` says what, `message` says what to do about it.
+
+    A tool that raises it did not act, unless it says with `may_have_acted` that this is not certain.
+    """
 
     def __init__(
         self,
@@ -78,6 +83,7 @@ class ToolError(Exception):
         hints: tuple[str, ...] = (),
         retryable: bool = False,
         retry_after_s: float | None = None,
+        may_have_acted: bool = False,
     ) -> None:
         super().__init__(message)
         self.kind: ErrorKind = kind
@@ -86,16 +92,22 @@ class ToolError(Exception):
         self.hints = hints
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.may_have_acted = may_have_acted
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of one call. `text` is the exact JSON envelope for the tool_result, already bounded."""
+    """The end of one call. `text` is the exact JSON envelope for the tool_result, already bounded.
+
+    `may_have_acted` is about failures: nobody knows whether the call changed something. It is false for a
+    result, for a refusal that came before anything was done, and always for a tool that only reads.
+    """
 
     text: str
     is_error: bool
     summary: str
     error_kind: str
+    may_have_acted: bool
 
 
 @dataclass(frozen=True)
@@ -120,12 +132,12 @@ class Tool:
         return {"name": self.name, "description": self.description, "input_schema": self.input_schema}
 
     def headline(self, arguments: dict[str, Any]) -> str:
-        """One line about this call, written by us. Never fails, whatever the arguments are."""
+        """One line of at most 200 visible characters about this call. Never fails on any arguments."""
         try:
-            line = self.describe(arguments)
+            line = visible(self.describe(arguments)[: 10 * HEADLINE_CHARACTERS])
         except Exception:  # a headline must never stop a trace from being shown
             line = ""
-        return " ".join(line.split())[:200].strip() or self.name
+        return " ".join(line.split())[:HEADLINE_CHARACTERS].strip() or self.name
 
 
 def tool(
@@ -144,11 +156,9 @@ def tool(
     """
 
     def build(function: Callable[..., Result]) -> Tool:
-        if effect == "destructive" and dry_run is None:
-            raise TypeError(
-                f"{function.__name__} is destructive, so it needs a dry_run for its approval card"
-            )
         name = function.__name__
+        if effect == "destructive" and dry_run is None:
+            raise TypeError(f"{name} is destructive, so it needs a dry_run for its approval card")
         description = inspect.cleandoc(function.__doc__ or "")
         if not description:
             raise TypeError(f"{name} needs a docstring: it is what the model reads")

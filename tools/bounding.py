@@ -16,28 +16,49 @@ from tools import redaction
 
 LINE_CHARACTERS = 500
 HARD_LIMIT = 24_000
+BUDGET = 4 * HARD_LIMIT  # characters of one value that are looked at; the rest could never fit
+READ_CHARACTERS = 2_000  # of one text that are looked at
+TAIL_CHARACTERS = 500  # of those, how many may come from its end
 MOST_DEPTH = 12
-MOST_ITEMS = 5_000  # values that are looked at in one result; the rest could never fit
 _NUMBER_DIGITS = 40
+_VALUE_COST = 8  # what a value uses of the budget besides its text
+_LIST_SHARE = 4  # a list leaves one part in so many of the budget to what comes after it
+_FAIR_SHARE = 40  # characters that every entry of an object may have before others get more
+_SHORTEST_TEXT = 20  # a text cut to less says nothing
+_MARK_CHARACTERS = 40  # more than a mark ever has
+_NOTHING = object()
 
 
 class Tidier:
-    """Turns what a tool returned into plain JSON values, counting what it had to change."""
+    """Turns what a tool returned into plain JSON values, counting what it had to change.
 
-    def __init__(self) -> None:
+    The work is bounded whatever the value is: see BUDGET and READ_CHARACTERS. With `one_line`, texts hold
+    no line breaks.
+    """
+
+    def __init__(self, *, one_line: bool = False) -> None:
         self.redactions: Counter[str] = Counter()
         self.not_finite = 0
         self.shortened = 0
         self.dropped = 0
-        self._items = 0
+        self._one_line = one_line
+        self._left = 0  # of the budget
+        self._reserved = 0  # of it, for what comes after the lists that are being read
 
-    def value(self, value: object, depth: int = 0) -> Any:
-        """The value as JSON: objects, lists, cleaned text, finite numbers."""
-        self._items += 1
+    def value(self, value: object, budget: int = BUDGET) -> Any:
+        """The value as JSON: objects, lists, cleaned text, finite numbers.
+
+        What the budget does not reach is left out and counted. Raises TypeError for what JSON cannot hold.
+        """
+        self._left, self._reserved = budget, 0
+        return self._value(value, 0)
+
+    def _value(self, value: object, depth: int) -> Any:
+        self._left -= _VALUE_COST
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, str):
-            return self.text(str(value))
+            return self.text(value)
         if isinstance(value, (int, float, Decimal)) and not isinstance(value, Enum):
             return self._number(value)
         if depth >= MOST_DEPTH:
@@ -48,18 +69,27 @@ class Tidier:
         if isinstance(value, (list, tuple, set, frozenset)):
             return self._list(value, depth)
         if isinstance(value, bytes | bytearray):
-            return self.text(bytes(value[: redaction.MOST_CHARACTERS]).decode("utf-8", "replace"))
+            return self.text(bytes(value[: 2 * READ_CHARACTERS]).decode("utf-8", "replace"))
         if isinstance(value, (date, UUID, Enum)):
             return self.text(str(value.value if isinstance(value, Enum) else value))
         raise TypeError(f"a tool returned {type(value).__name__}, which JSON cannot hold")
 
     def text(self, text: str, limit: int = LINE_CHARACTERS) -> str:
         """Cleaned text, cut in the middle when it is longer than the limit."""
-        self.dropped += len(text) > redaction.MOST_CHARACTERS
-        cleaned = redaction.clean(text, self.redactions)
-        if len(cleaned) > limit:
+        read, shorter_by = excerpt(text)
+        self._left -= len(read)
+        cleaned = redaction.clean(read, self.redactions)
+        if self._one_line:
+            cleaned = " ".join(cleaned.splitlines())
+        if shorter_by or len(cleaned) > limit:
             self.shortened += 1
-        return middle_cut(cleaned, limit)
+        return middle_cut(cleaned, limit, shorter_by)
+
+    def _spent(self) -> bool:
+        if self._left > self._reserved:
+            return False
+        self.dropped += 1
+        return True
 
     def _number(self, value: float | Decimal) -> int | float | str | None:
         if isinstance(value, int):
@@ -76,32 +106,55 @@ class Tidier:
     def _object(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         tidy: dict[str, Any] = {}
         for key, item in value.items():
-            if self._items >= MOST_ITEMS:
-                self.dropped += 1
+            if self._spent():
                 break
             name = self.text(str(key), 200)
             if isinstance(item, str) and item and redaction.is_secret_name(name):
                 self.redactions["secret"] += 1
                 tidy[name] = "[redacted:secret]"
             else:
-                tidy[name] = self.value(item, depth + 1)
+                tidy[name] = self._value(item, depth + 1)
         return tidy
 
     def _list(self, values: list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any], depth: int) -> list[Any]:
         tidy = []
+        outer = self._reserved
+        self._reserved = max(outer, self._left // _LIST_SHARE)
         for item in values:
-            if self._items >= MOST_ITEMS:
-                self.dropped += 1
+            if self._spent():
                 break
-            tidy.append(self.value(item, depth + 1))
+            tidy.append(self._value(item, depth + 1))
+        self._reserved = outer
         return tidy
 
 
-def middle_cut(text: str, limit: int) -> str:
-    """The text with its middle left out when it is longer than `limit` characters; says how much."""
+def excerpt(text: str) -> tuple[str, int]:
+    """(at most READ_CHARACTERS of a text, by how many it became shorter).
+
+    A cut must not hide from the patterns that something is a secret. So the beginning ends between two
+    words; the end is kept from a whole line on, and not at all when a private key may begin before it.
+    """
+    if len(text) <= READ_CHARACTERS:
+        return text, 0
+    head = text[: READ_CHARACTERS - TAIL_CHARACTERS - _MARK_CHARACTERS]
+    words_end = max(head.rfind(" "), head.rfind("\n"), head.rfind("\t"))
+    if words_end > len(head) // 2:
+        head = head[:words_end]
+    line_start = text.find("\n", len(text) - TAIL_CHARACTERS) + 1
+    unsafe = not line_start or text.find("PRIVATE KEY", max(0, len(head) - 80), line_start) >= 0
+    tail = "" if unsafe else text[line_start:]
+    read = head + _mark(len(text) - len(head) - len(tail)) + tail
+    return read, len(text) - len(read)
+
+
+def middle_cut(text: str, limit: int, shorter_by: int = 0) -> str:
+    """The text with its middle left out when it is longer than `limit` characters; says how much.
+
+    `shorter_by` is how many characters longer it was before.
+    """
     if len(text) <= limit:
         return text
-    mark = f"…[+{len(text) - limit:,} chars]…"
+    mark = _mark(len(text) - limit + shorter_by)
     if limit <= len(mark) + 2:
         return text[:limit]
     kept = limit - len(mark)
@@ -109,66 +162,78 @@ def middle_cut(text: str, limit: int) -> str:
     return text[:head] + mark + text[len(text) - (kept - head) :]
 
 
+def _mark(left_out: int) -> str:
+    return f"…[+{left_out:,} chars]…"
+
+
 def dumps(value: object) -> str:
     """Compact JSON with readable characters; raises ValueError for a number that is not finite."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def fit(data: Any, room: int) -> tuple[Any, int]:
-    """(data cut to at most `room` characters of JSON, how many values were left out).
+def fit(data: Any, room: int) -> Any:
+    """The object or list, cut to at most `room` (2 or more) characters of JSON.
 
-    The largest list loses its last half again and again; then long texts; then the largest entries.
+    A list keeps its beginning. The entries of an object share the room: small ones stay whole. A text loses
+    its middle. Nothing is serialised more than twice per level of nesting.
     """
-    removed = 0
-    for _ in range(200):
-        size = len(dumps(data))
-        if size <= room:
-            return data, removed
-        longest = _largest_list(data)
-        if longest is not None:
-            keep = max(1, min(len(longest) - 1, len(longest) * room // size))
-            removed += len(longest) - keep
-            del longest[keep:]
-        elif not _shorten(data):
-            removed += _drop_largest(data)
-            if not data:
-                break
-    return type(data)() if isinstance(data, (dict, list)) else None, removed + 1
+    cut = _cut(data, room)
+    return type(data)() if cut is _NOTHING else cut
 
 
-def _containers(value: Any) -> list[Any]:
-    found, waiting = [], [value]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, (dict, list)):
-            found.append(item)
-            waiting.extend(item.values() if isinstance(item, dict) else item)
-    return found
+def _cut(value: Any, room: int) -> Any:
+    """The value in at most `room` characters, or _NOTHING when nothing useful of it fits."""
+    if len(dumps(value)) <= room:
+        return value
+    if isinstance(value, str):
+        return _cut_text(value, room)
+    if isinstance(value, list):
+        return _cut_list(value, room)
+    return _cut_object(value, room) if isinstance(value, dict) else _NOTHING
 
 
-def _largest_list(data: Any) -> list[Any] | None:
-    lists = [item for item in _containers(data) if isinstance(item, list) and len(item) > 1]
-    return max(lists, key=lambda item: len(dumps(item)), default=None)
+def _cut_text(text: str, room: int) -> Any:
+    keep = min(len(text), room - 2)
+    while keep >= _SHORTEST_TEXT:
+        cut = middle_cut(text, keep)
+        excess = len(dumps(cut)) - room
+        if excess <= 0:
+            return cut
+        keep -= excess
+    return _NOTHING
 
 
-def _shorten(data: Any) -> bool:
-    """Cut every text that is longer than 120 characters; False when there is none."""
-    changed = False
-    for container in _containers(data):
-        pairs = list(container.items() if isinstance(container, dict) else enumerate(container))
-        for key, item in pairs:
-            if isinstance(item, str) and len(item) > 120:
-                container[key] = middle_cut(item, 120)
-                changed = True
-    return changed
+def _cut_list(values: list[Any], room: int) -> Any:
+    kept: list[Any] = []
+    used = 1  # the brackets, less the comma that the last value does not have
+    for value in values:
+        size = len(dumps(value)) + 1
+        if used + size > room:
+            part = _cut(value, room - used - 1) if used < room // 2 else _NOTHING
+            if part is not _NOTHING:
+                kept.append(part)
+            break
+        kept.append(value)
+        used += size
+    return kept or _NOTHING
 
 
-def _drop_largest(data: Any) -> int:
-    """Remove the largest entry of the outermost container that has any."""
-    if isinstance(data, dict) and data:
-        del data[max(data, key=lambda key: len(key) + len(dumps(data[key])))]
-        return 1
-    if isinstance(data, list) and data:
-        data.pop()
-        return 1
-    return 0
+def _cut_object(values: dict[str, Any], room: int) -> Any:
+    names = {key: len(dumps(key)) + 2 for key in values}  # with colon and comma
+    sizes = {key: names[key] + len(dumps(value)) for key, value in values.items()}
+    left = room - 1
+    considered: list[str] = []
+    promised = 0
+    for key, size in sizes.items():
+        promised += min(size, _FAIR_SHARE)
+        if promised > left:
+            break
+        considered.append(key)
+    kept: dict[str, Any] = {}
+    considered.sort(key=sizes.__getitem__)  # what small entries do not need is shared by the large ones
+    for position, key in enumerate(considered):
+        part = _cut(values[key], left // (len(considered) - position) - names[key])
+        if part is not _NOTHING:
+            kept[key] = part
+            left -= names[key] + len(dumps(part))
+    return {key: kept[key] for key in values if key in kept} or _NOTHING

@@ -100,7 +100,7 @@ def problem(model: type[BaseModel], schema: Mapping[str, Any], arguments: object
     return ""
 
 
-def parsed(model: type[BaseModel], arguments: dict[str, Any]) -> dict[str, Any]:
+def parsed(model: type[BaseModel], arguments: object) -> dict[str, Any]:
     """Valid arguments as keyword arguments of the tool function; a null counts as left out."""
     checked = model.model_validate(arguments)
     return {name: getattr(checked, name) for name in type(checked).model_fields}

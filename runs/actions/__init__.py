@@ -3,8 +3,6 @@
 from runs.actions.approvals import decide, expire_approvals
 from runs.actions.calls import (
     Question,
-    Refusal,
-    Result,
     allow_call,
     ask_approval,
     canonical,
@@ -23,9 +21,11 @@ from runs.actions.errors import (
     InvalidQuestion,
     LeaseLost,
     MayNotDecide,
+    NoModelConfigured,
     UnknownAgent,
     UnknownScenario,
 )
+from runs.actions.settling import Refusal, Result
 from runs.actions.sign_in import make_sign_in_link, use_sign_in_link
 from runs.actions.starting import checked_question, start_run
 from runs.actions.turns import (
@@ -50,6 +50,7 @@ __all__ = [
     "Lease",
     "LeaseLost",
     "MayNotDecide",
+    "NoModelConfigured",
     "ProposedCall",
     "Question",
     "Refusal",

@@ -7,7 +7,6 @@ from typing import Literal
 
 from django.contrib.auth.models import User
 
-from runs.actions.calls import Refusal, settle_refused
 from runs.actions.change import Change, change, end_waiting
 from runs.actions.errors import (
     ActionError,
@@ -16,6 +15,7 @@ from runs.actions.errors import (
     DigestMismatch,
     MayNotDecide,
 )
+from runs.actions.settling import Refusal, settle_refused
 from runs.models import Approval, ApprovalState, RunStatus, Step, StepStatus, Verdict, Vote
 
 MAX_REASON_CHARACTERS = 2_000
@@ -158,6 +158,8 @@ def _wake(current: Change) -> None:
 
 def _who_decided(approval: Approval) -> str:
     """Who was first, and what it means, in one sentence."""
+    if approval.state == ApprovalState.EXPIRED and approval.execute_by is not None:
+        return "It was approved, but not started in time. The call did not run, and the agent was told so."
     if approval.state == ApprovalState.EXPIRED:
         return "The deadline has passed. The call did not run, and the agent was told that nobody decided."
     vote = approval.votes.select_related("voter").last()

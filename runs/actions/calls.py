@@ -9,9 +9,10 @@ from datetime import timedelta
 from typing import Any
 
 from runs.actions.change import Change, Lease, change
+from runs.actions.settling import Refusal, Result, not_run, settle, settle_refused, settle_unknown
 from runs.models import Approval, ApprovalState, Step, StepStatus
 
-RESULT_SUMMARY = 300
+MAX_STARTS = 3  # a call that ends its process each time is not started for ever
 
 
 @dataclass(frozen=True)
@@ -28,39 +29,22 @@ class Question:
     preview: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a call never runs: a kind for programs, and the sentence the model is told."""
-
-    kind: str
-    message: str
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a tool answered: the exact text for the model. `is_unknown`: it may still take effect."""
-
-    text: str
-    is_error: bool
-    summary: str
-    error_kind: str
-    is_unknown: bool = False
-
-
 def canonical(arguments: Any) -> str:
     """Canonical JSON text: sorted keys, no spaces, ASCII, no NaN. These bytes are approved and run."""
     return json.dumps(arguments, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def action_digest(step: Step, arguments: str, *, revision: int, rule: str, environment: str) -> str:
-    """SHA-256 that binds a vote to this call of this run, this tool, these bytes, this rule."""
+def action_digest(
+    step: Step, arguments: str, *, tool_version: str, revision: int, rule: str, environment: str
+) -> str:
+    """SHA-256 that binds a vote to this call, this version of this tool, these bytes, this rule."""
     parts = [
         "approval-v1",
         str(step.run.request_id),
         step.tool_use_id,
         revision,
         step.name,
-        step.tool_version,
+        tool_version,
         arguments,
         rule,
         environment,
@@ -82,7 +66,12 @@ def ask_approval(lease: Lease, seq: int, question: Question) -> None:
         step = _move(current, seq, {StepStatus.PROPOSED}, StepStatus.WAITING)
         step.save(update_fields=["status"])
         digest = action_digest(
-            step, question.arguments, revision=1, rule=question.rule, environment=question.environment
+            step,
+            question.arguments,
+            tool_version=step.tool_version,
+            revision=1,
+            rule=question.rule,
+            environment=question.environment,
         )
         approval = Approval.objects.create(
             run=current.run,
@@ -93,7 +82,7 @@ def ask_approval(lease: Lease, seq: int, question: Question) -> None:
             rule=question.rule,
             rule_reason=question.rule_reason,
             quorum=question.quorum,
-            preview=json.dumps(question.preview, ensure_ascii=False),
+            preview=json.dumps(question.preview),
             created_at=current.now,
             expires_at=current.now + timedelta(seconds=question.decide_within_seconds),
             execute_within_seconds=question.execute_within_seconds,
@@ -101,32 +90,26 @@ def ask_approval(lease: Lease, seq: int, question: Question) -> None:
         current.event("approval.asked", step=seq, approval=approval.pk, digest=digest, rule=question.rule)
 
 
-def start_call(lease: Lease, seq: int) -> str | None:
+def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
     """Commit the START marker and return the exact arguments to run, or None when it may not run.
 
     A gated call needs an approval that is approved, in time, not used before, and for exactly these
-    bytes of exactly this tool; otherwise the call is refused here. The caller runs the tool only after
-    this has committed.
+    bytes of exactly this tool: `tool_version` is that of the tool that would run now. Otherwise the call
+    is settled here. The caller runs the tool only after this has committed.
     """
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
         step = _move(current, seq, {StepStatus.READY}, StepStatus.EXECUTING)
         arguments = step.arguments
         approval = step.approvals.select_for_update().order_by("-revision").first()
         if approval is not None:
-            problem = _why_not(approval, step, current)
-            if problem is not None:
-                settle_refused(current, step, problem)
+            if not _redeem(approval, step, current, tool_version):
                 return None
-            approval.redeemed_at = current.now
-            approval.save(update_fields=["redeemed_at"])
             arguments = approval.arguments
         elif step.effect == "destructive":
             settle_refused(current, step, Refusal("denied", "It has no approval. It did not run."))
             return None
-        if approval is None:
+        else:
             step.started_at = current.now
-        elif step.attempt == 1:
-            step.waited_seconds = (current.now - step.started_at).total_seconds()
         step.save(update_fields=["status", "started_at", "waited_seconds"])
         current.event(
             "call.started",
@@ -143,7 +126,7 @@ def finish_call(lease: Lease, seq: int, result: Result) -> None:
         to = StepStatus.FAILED if result.is_error else StepStatus.SUCCEEDED
         to = StepStatus.UNKNOWN if result.is_unknown else to
         step = _move(current, seq, {StepStatus.EXECUTING}, to)
-        _settle(current, step, result)
+        settle(current, step, result)
         current.event("call.finished", step=seq, status=step.status, error=result.error_kind)
 
 
@@ -155,66 +138,72 @@ def refuse_call(lease: Lease, seq: int, refusal: Refusal) -> None:
 
 
 def recover_call(lease: Lease, seq: int, *, repeatable: bool) -> None:
-    """Its worker died after START. A repeatable call is made ready again; another's outcome is unknown."""
+    """It was started and nothing is known of its end.
+
+    A repeatable call is made ready again, a few times; a read that never ends well has failed; the outcome
+    of anything else is unknown.
+    """
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
-        if repeatable:
-            step = _move(current, seq, {StepStatus.EXECUTING}, StepStatus.READY)
+        step = _move(current, seq, {StepStatus.EXECUTING}, StepStatus.READY)
+        if repeatable and step.attempt < MAX_STARTS:
             step.attempt += 1
             step.save(update_fields=["status", "attempt"])
             current.event("call.restarted", step=seq, attempt=step.attempt)
-            return
-        step = _move(current, seq, {StepStatus.EXECUTING}, StepStatus.UNKNOWN)
-        message = (
-            "The process that ran this call died before it could record the result. The call may or may "
-            "not have taken effect. Read the state of production. Do not repeat the call."
-        )
-        _settle(current, step, not_run(Refusal("outcome_unknown", message)))
-        current.event("call.unknown", step=seq)
+        elif step.effect == "read":
+            step.status = StepStatus.FAILED
+            message = f"It was started {step.attempt} times and never answered. Go on without it."
+            settle(current, step, not_run(Refusal("unavailable", message)))
+            current.event("call.finished", step=seq, status=step.status, error="unavailable")
+        else:
+            settle_unknown(current, step)
 
 
-def settle_refused(current: Change, step: Step, refusal: Refusal) -> None:
-    """Inside a change: mark the call refused and write the result the model will read."""
-    step.status = StepStatus.REFUSED
-    _settle(current, step, not_run(refusal))
-    current.event("call.refused", step=step.seq, reason=refusal.kind)
+def _redeem(approval: Approval, step: Step, current: Change, tool_version: str) -> bool:
+    """Use the approval for this start; False when it does not hold, and the call is settled then.
+
+    A further attempt of the same call, whose tool takes the same idempotency key twice, keeps its
+    approval. Had it started before, it is not refused now but unknown: something may have happened.
+    """
+    started_before = approval.redeemed_at is not None and step.attempt > 1
+    problem = _why_not(approval, step, current, tool_version)
+    if problem is None:
+        if not started_before:
+            approval.redeemed_at = current.now
+            approval.save(update_fields=["redeemed_at"])
+            step.waited_seconds = (current.now - step.started_at).total_seconds()
+        return True
+    if started_before:
+        settle_unknown(current, step)
+        return False
+    if problem.kind in {ApprovalState.EXPIRED, ApprovalState.INVALIDATED}:
+        approval.state = problem.kind
+        approval.save(update_fields=["state"])
+        current.event(f"approval.{problem.kind}", step=step.seq, approval=approval.pk)
+    settle_refused(current, step, problem)
+    return False
 
 
-def not_run(refusal: Refusal) -> Result:
-    """The result of a call that no tool answered, in the same envelope that tools use."""
-    envelope = {
-        "status": "error",
-        "summary": refusal.message,
-        "error": {"kind": refusal.kind, "retryable": False, "message": refusal.message},
-    }
-    return Result(json.dumps(envelope, ensure_ascii=False), True, refusal.message, refusal.kind)
-
-
-def _why_not(approval: Approval, step: Step, current: Change) -> Refusal | None:
+def _why_not(approval: Approval, step: Step, current: Change, tool_version: str) -> Refusal | None:
     """Why an approval does not let this call start now; None when it does."""
     digest = action_digest(
         step,
         approval.arguments,
+        tool_version=tool_version,
         revision=approval.revision,
         rule=approval.rule,
         environment=approval.environment,
     )
-    if approval.redeemed_at is not None:
-        # The same call started before and its tool takes the same idempotency key again.
-        return (
-            None if step.attempt > 1 else Refusal("denied", "Its approval was used already. It did not run.")
-        )
+    if approval.redeemed_at is not None and step.attempt == 1:
+        return Refusal("denied", "Its approval was used already. It did not run.")
     if approval.state != ApprovalState.APPROVED:
         return Refusal("denied", f"Its approval is {approval.state}. It did not run.")
     if approval.execute_by is not None and current.now > approval.execute_by:
-        approval.state = ApprovalState.EXPIRED
-        approval.save(update_fields=["state"])
         return Refusal(
-            "expired", "It was approved but not started in time. It did not run. Nobody refused it."
+            ApprovalState.EXPIRED,
+            "It was approved but not started in time. It did not run. Nobody refused it.",
         )
     if digest != approval.digest:
-        approval.state = ApprovalState.INVALIDATED
-        approval.save(update_fields=["state"])
-        return Refusal("invalidated", "It changed after it was approved. It did not run.")
+        return Refusal(ApprovalState.INVALIDATED, "It changed after it was approved. It did not run.")
     return None
 
 
@@ -226,24 +215,3 @@ def _move(current: Change, seq: int, allowed: set[StepStatus], to: StepStatus) -
         raise ValueError(f"Step {seq} is {step.status}: it cannot become {to}.")
     step.status = to
     return step
-
-
-def _settle(current: Change, step: Step, result: Result) -> None:
-    step.ended_at = current.now
-    step.result = result.text
-    step.is_error = result.is_error
-    step.error_kind = result.error_kind
-    step.error = result.summary if result.is_error else ""
-    step.summary = (result.summary or step.summary)[:RESULT_SUMMARY]
-    step.save(
-        update_fields=[
-            "status",
-            "ended_at",
-            "result",
-            "is_error",
-            "error_kind",
-            "error",
-            "summary",
-            "waited_seconds",
-        ]
-    )

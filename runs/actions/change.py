@@ -111,6 +111,15 @@ def one_writer() -> AbstractContextManager[Any]:
     return _writer if connection.vendor == "sqlite" else nullcontext()
 
 
+def stop_clock(current: Change, until: datetime | None = None) -> None:
+    """Nobody drives the run any more, or since `until`: the driven time no longer grows."""
+    since: datetime | None = current.run.driving_since
+    if since is not None:
+        driven = ((until or current.now) - since).total_seconds()
+        current.add(driven_seconds=max(0.0, driven))
+        current.set(driving_since=None)
+
+
 def end_waiting(current: Change) -> None:
     """A person decided or the deadline did: the time waited no longer grows."""
     since: datetime | None = current.run.waiting_since

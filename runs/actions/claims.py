@@ -10,8 +10,10 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from runs.actions.change import Change, Lease, change, end_waiting, one_writer
+from runs.actions.change import Change, Lease, change, end_waiting, one_writer, stop_clock
 from runs.actions.errors import ActionError
+from runs.actions.settling import close_open_steps
+from runs.actions.turns import RESUMED, create_note
 from runs.models import Run, RunStatus, Step, StepStatus
 
 CLAIMABLE = Q(status__in=[RunStatus.QUEUED, RunStatus.RUNNING])
@@ -30,7 +32,10 @@ def claim(run_id: int, owner: str) -> Lease | None:
             return None
         lost = run.lease_owner if run.status == RunStatus.RUNNING else ""
         current = Change(run, owner)
+        if run.driving_since is not None:  # its driver died: count it until its lease ran out
+            stop_clock(current, run.lease_until)
         current.set(
+            driving_since=now,
             status=RunStatus.RUNNING,
             started_at=run.started_at or now,
             lease_owner=owner,
@@ -67,6 +72,7 @@ def hand_back(lease: Lease) -> None:
     """Stop driving in good order: the run is queued for whoever comes next."""
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
         if current.run.status == RunStatus.RUNNING:
+            stop_clock(current)
             current.set(status=RunStatus.QUEUED, lease_owner="", lease_until=None)
             current.event("run.handed_back")
 
@@ -80,6 +86,7 @@ def park(lease: Lease, *, until: datetime | None, reason: str, explanation: str)
         waits = Step.objects.filter(run=current.run, status=StepStatus.WAITING).exists()
         if until is None and not waits:
             return False
+        stop_clock(current)
         current.set(
             status=RunStatus.WAITING if until is None else RunStatus.QUEUED,
             waiting_since=current.now if until is None else None,
@@ -96,6 +103,7 @@ def park(lease: Lease, *, until: datetime | None, reason: str, explanation: str)
 def pause(lease: Lease, *, reason: str, explanation: str) -> None:
     """Nothing more happens until a person acts; the explanation says what to do."""
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+        stop_clock(current)
         current.set(
             status=RunStatus.PAUSED,
             reason=reason,
@@ -110,8 +118,14 @@ def pause(lease: Lease, *, reason: str, explanation: str) -> None:
 def end_run(
     lease: Lease, *, status: RunStatus, reason: str = "", explanation: str = "", final_response: str = ""
 ) -> None:
-    """The run is over: succeeded, stopped by a limit, or failed with what a person can do about it."""
+    """The run is over: succeeded, stopped by a limit, or failed with what a person can do about it.
+
+    Nothing stays open behind it: questions are withdrawn, calls that never started are refused, and one
+    that had started has an unknown outcome.
+    """
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+        stop_clock(current)
+        close_open_steps(current)
         current.set(
             status=status,
             reason=reason,
@@ -130,7 +144,7 @@ def resume_run(*, run_id: int, actor: str) -> None:
         if current.run.status != RunStatus.PAUSED:
             raise ActionError(f"Only a paused run can be resumed; this one is {current.run.status}.")
         end_waiting(current)
-        # The failed attempt that paused the run counts as one to be tried again.
-        Step.objects.filter(run=current.run, error_action="pause").update(error_action="retry")
+        # A note without words for the model: what failed before it no longer decides what comes next.
+        mark = create_note(current, name=RESUMED, text="", summary=f"Resumed by {actor}.")
         current.set(status=RunStatus.QUEUED, reason="", explanation="")
-        current.event("run.resumed")
+        current.event("run.resumed", step=mark.seq)

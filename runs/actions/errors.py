@@ -21,6 +21,10 @@ class UnknownScenario(ActionError):
     """No such incident can be simulated."""
 
 
+class NoModelConfigured(ActionError):
+    """Nothing could answer a run."""
+
+
 class MayNotDecide(ActionError):
     """This person may not vote on this approval."""
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import unicodedata
 import uuid
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from runs import agents
 from runs.actions.change import Change, one_writer
-from runs.actions.errors import InvalidQuestion, UnknownAgent, UnknownScenario
+from runs.actions.errors import (
+    ActionError,
+    InvalidQuestion,
+    NoModelConfigured,
+    UnknownAgent,
+    UnknownScenario,
+)
 from runs.models import Run
 from tools.backends import estate
 
@@ -31,9 +38,14 @@ def start_run(
 
     `scenario` names the simulated incident; empty takes the one that fits the question. A `request_id`
     that exists already gives that run back, so that a form sent twice starts one run.
-    Raises InvalidQuestion, UnknownAgent or UnknownScenario.
+    Raises InvalidQuestion, UnknownAgent, UnknownScenario or NoModelConfigured.
     """
     question = checked_question(question)
+    if not settings.ANTHROPIC_API_KEY and not settings.AGENTOPS_SIMULATOR:
+        raise NoModelConfigured(
+            "There is no model to ask. Set ANTHROPIC_API_KEY to use Claude, or leave AGENTOPS_SIMULATOR "
+            "on to try agentops with the local simulator."
+        )
     installed = agents.installed()
     if agent not in installed:
         names = ", ".join(installed)
@@ -42,32 +54,47 @@ def start_run(
     if scenario and scenario not in known:
         raise UnknownScenario(f"There is no incident {scenario!r}. Known: {', '.join(sorted(known))}.")
     request_id = request_id or uuid.uuid4()
-    now = timezone.now()
-    with one_writer(), transaction.atomic():
-        existing = Run.objects.filter(request_id=request_id).first()
-        if existing is not None:
-            return existing
-        estate.open_world(str(request_id), scenario or estate.match_scenario(question), now=now)
-        run = Run.objects.create(
-            request_id=request_id,
-            agent=agent,
-            model=installed[agent].model,
-            user_query=question,
-            config=installed[agent].configuration(world=str(request_id)),
-            simulated=not settings.ANTHROPIC_API_KEY,
-            created_by=user,
-            started_by=started_by,
-            created_at=now,
-        )
-        current = Change(run, started_by)
-        current.event("run.started", agent=agent, model=run.model, simulated=run.simulated)
-        current.save()
+    scenario = scenario or estate.match_scenario(question)
+    existing = Run.objects.filter(request_id=request_id).first()
+    if existing is not None:
+        return _the_same(existing, question)
+    run = Run(
+        request_id=request_id,
+        agent=agent,
+        model=installed[agent].model,
+        user_query=question,
+        config=installed[agent].configuration(world=str(request_id)),
+        simulated=not settings.ANTHROPIC_API_KEY,
+        created_by=user,
+        started_by=started_by,
+        created_at=timezone.now(),
+    )
+    try:
+        _store(run, scenario)
+    except IntegrityError:  # the same form, sent twice at the same moment
+        return _the_same(Run.objects.get(request_id=request_id), question)
     return run
+
+
+def _the_same(existing: Run, question: str) -> Run:
+    """The run that this form has started already, if it is that."""
+    if existing.user_query != question:
+        raise ActionError("This form has started another run already. Open a new form for this question.")
+    return existing
+
+
+def _store(run: Run, scenario: str) -> None:
+    with one_writer(), transaction.atomic():
+        estate.open_world(str(run.request_id), scenario, now=run.created_at)
+        run.save(force_insert=True)
+        current = Change(run, run.started_by)
+        current.event("run.started", agent=run.agent, model=run.model, simulated=run.simulated)
+        current.save()
 
 
 def checked_question(question: str) -> str:
     """The question without surrounding space and control characters; raises InvalidQuestion."""
-    kept = "".join(c for c in question if c in "\n\t" or c.isprintable()).strip()
+    kept = "".join(_kept(character) for character in question).strip()
     if not kept:
         raise InvalidQuestion("Write what the agent should find out: the text of the alert is enough.")
     if len(kept) > MAX_QUESTION_CHARACTERS:
@@ -76,3 +103,16 @@ def checked_question(question: str) -> str:
             "Shorten it: the agent reads logs and metrics itself."
         )
     return kept
+
+
+def _kept(character: str) -> str:
+    """A character as it is stored: any kind of space is a space, what cannot be seen is dropped.
+
+    Joiners stay: without them some scripts and emoji fall apart.
+    """
+    category = unicodedata.category(character)
+    if character in "\n\t\u200c\u200d":
+        return character
+    if category[0] == "Z":
+        return " "
+    return "" if category[0] == "C" else character

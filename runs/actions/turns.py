@@ -15,6 +15,7 @@ from runs.models import Step, StepKind, StepStatus
 from runs.money import UnitPrices, Usage
 
 DRAFT_LIMIT = 20_000
+RESUMED = "resumed"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,14 @@ class CompleteTurn:
 
 
 def start_attempt(
-    lease: Lease, *, model: str, attempt: int, request_sha256: str, max_tokens: int, reserved: Decimal | None
+    lease: Lease,
+    *,
+    model: str,
+    attempt: int,
+    request_sha256: str,
+    max_tokens: int,
+    reserved_tokens: int,
+    reserved_usd: Decimal | None,
 ) -> Step:
     """Record that a request goes out now, before it does: a crash leaves its trace and its reservation."""
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
@@ -67,7 +75,8 @@ def start_attempt(
             started_at=current.now,
             request_sha256=request_sha256,
             max_tokens=max_tokens,
-            reserved_usd=reserved,
+            reserved_tokens=reserved_tokens,
+            reserved_usd=reserved_usd,
         )
         current.add(model_calls=1)
         current.event("model.started", step=step.seq, attempt=attempt, request_sha256=request_sha256)
@@ -144,21 +153,26 @@ def fail_attempt(
 
 def add_note(lease: Lease, *, name: str, text: str, summary: str) -> None:
     """Append words of ours to the conversation; they are sent with the next request."""
-    message = json.dumps({"role": "user", "content": [{"type": "text", "text": text}]}, ensure_ascii=False)
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
-        step = Step.objects.create(
-            run=current.run,
-            seq=current.next_seq(),
-            kind=StepKind.NOTE,
-            status=StepStatus.SUCCEEDED,
-            name=name,
-            summary=summary[:300],
-            text=text,
-            message=message,
-            started_at=current.now,
-            ended_at=current.now,
-        )
+        step = create_note(current, name=name, text=text, summary=summary)
         current.event("note.added", step=step.seq, name=name)
+
+
+def create_note(current: Change, *, name: str, text: str, summary: str) -> Step:
+    """Inside a change: a note. Without text it is a mark in the history that the model is not sent."""
+    blocks = {"role": "user", "content": [{"type": "text", "text": text}]}
+    return Step.objects.create(
+        run=current.run,
+        seq=current.next_seq(),
+        kind=StepKind.NOTE,
+        status=StepStatus.SUCCEEDED,
+        name=name,
+        summary=summary[:300],
+        text=text,
+        message=json.dumps(blocks) if text else "",
+        started_at=current.now,
+        ended_at=current.now,
+    )
 
 
 def _propose(current: Change, turn: Step, call: ProposedCall) -> None:

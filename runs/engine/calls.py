@@ -7,57 +7,80 @@ from typing import Any
 
 from runs import actions
 from runs.actions import Lease, Question, Refusal, Result
-from runs.models import Run, Step
+from runs.models import Run, Step, StepKind
 from tools import boundary, policy, registry
 from tools.base import Tool, ToolContext
 
+# What a dry run may find wrong that the model can put right by itself: no person is asked about it.
+CORRECTABLE = frozenset(
+    {
+        "invalid_argument",
+        "unknown_service",
+        "unknown_metric",
+        "stale_precondition",
+        "conflict",
+        "forbidden",
+    }
+)
 
-def authorize(lease: Lease, run: Run, step: Step) -> None:
+
+def authorize(lease: Lease, run: Run, steps: list[Step], step: Step) -> None:
     """Let a proposed call run, refuse it, or put it before a person with a preview of what it would do.
 
     The preview reads production, so it is made before the transaction that stores it.
     """
-    configuration = run.frozen
-    tool = registry.find(step.name)
-    refusal = _why_never(tool, step, configuration)
+    tool, refusal = _permitted(run, steps, step)
     if tool is None or refusal is not None:
-        actions.refuse_call(lease, step.seq, refusal or _unknown(step.name, configuration))
+        actions.refuse_call(lease, step.seq, refusal or _unknown(step.name, run.frozen))
         return
     arguments = json.loads(step.arguments)
-    environment = configuration["environment"]
-    verdict = policy.decide(tool, arguments, run.agent, environment)
-    if verdict.kind == "deny":
-        actions.refuse_call(lease, step.seq, Refusal("denied", f"{verdict.reason} It did not run."))
-    elif verdict.kind == "allow":
+    verdict = _verdict(tool, arguments, run)
+    if verdict.kind == "allow":
         actions.allow_call(lease, step.seq, rule=verdict.rule)
-    else:
-        question = Question(
-            arguments=actions.canonical(arguments),
-            environment=environment,
-            rule=verdict.rule,
-            rule_reason=verdict.reason,
-            quorum=verdict.quorum,
-            decide_within_seconds=verdict.decide_within_seconds,
-            execute_within_seconds=verdict.execute_within_seconds,
-            preview=boundary.preview(tool, arguments, context(run, step)),
-        )
-        actions.ask_approval(lease, step.seq, question)
+        return
+    preview = boundary.preview(tool, arguments, context(run, step))
+    if preview.get("problem_kind") in CORRECTABLE:
+        refusal = Refusal(preview["problem_kind"], f"{preview['problem']} It did not run.")
+        actions.refuse_call(lease, step.seq, refusal)
+        return
+    question = Question(
+        arguments=actions.canonical(arguments),
+        environment=run.frozen["environment"],
+        rule=verdict.rule,
+        rule_reason=verdict.reason,
+        quorum=verdict.quorum,
+        decide_within_seconds=verdict.decide_within_seconds,
+        execute_within_seconds=verdict.execute_within_seconds,
+        preview=preview,
+    )
+    actions.ask_approval(lease, step.seq, question)
 
 
-def run_tool(lease: Lease, run: Run, step: Step) -> None:
-    """Commit START, run the tool on exactly the authorised bytes, record its result."""
-    arguments = actions.start_call(lease, step.seq)
+def run_tool(lease: Lease, run: Run, steps: list[Step], step: Step) -> None:
+    """Commit START, run the tool on exactly the authorised bytes, record its result.
+
+    Tool, offer and policy are looked at again: they may have changed while a person decided.
+    """
+    tool, refusal = _permitted(run, steps, step)
+    if tool is None or refusal is not None:
+        actions.refuse_call(lease, step.seq, refusal or _unknown(step.name, run.frozen))
+        return
+    arguments = actions.start_call(lease, step.seq, tool_version=tool.version)
     if arguments is None:
         return
-    tool = registry.TOOLS[step.name]
     outcome = boundary.call(tool, json.loads(arguments), context(run, step))
+    # An earlier attempt may have acted, too: an error now does not say that nothing happened.
+    uncertain = outcome.may_have_acted or (step.attempt > 1 and outcome.is_error and tool.effect != "read")
+    if uncertain and tool.idempotency == "key":
+        # Asked again with the same key, it answers what happened instead of doing it twice.
+        actions.recover_call(lease, step.seq, repeatable=True)
+        return
     result = Result(
         outcome.text,
         outcome.is_error,
         outcome.summary,
         outcome.error_kind,
-        # A change that did not answer in time may still happen; a read that did not is just a failure.
-        is_unknown=outcome.error_kind == "timeout" and tool.effect != "read",
+        is_unknown=uncertain,
     )
     actions.finish_call(lease, step.seq, result)
 
@@ -69,6 +92,32 @@ def recover(lease: Lease, step: Step) -> None:
     actions.recover_call(lease, step.seq, repeatable=repeatable)
 
 
+def _permitted(run: Run, steps: list[Step], step: Step) -> tuple[Tool | None, Refusal | None]:
+    """The tool of this call, and why it may never run (None: it may, or a person is asked)."""
+    configuration = run.frozen
+    tool = registry.find(step.name)
+    offered = {definition["name"] for definition in configuration["tools"]}
+    if tool is None or step.name not in offered:
+        return None, _unknown(step.name, configuration)
+    limit = configuration["limits"]["tool_calls"]
+    if sum(1 for other in steps if other.kind == StepKind.TOOL and other.seq <= step.seq) > limit:
+        return tool, Refusal("limit", f"The limit of {limit} tool calls is reached. It did not run.")
+    if tool.effect == "read":
+        return tool, None  # the boundary explains wrong arguments, and a newer version only reads, too
+    if problem := boundary.invalid_arguments(tool, json.loads(step.arguments)):
+        return tool, Refusal("invalid_argument", f"{problem} It did not run.")
+    if tool.version != step.tool_version:
+        return tool, Refusal("changed", "The tool changed since this call was proposed. It did not run.")
+    verdict = _verdict(tool, json.loads(step.arguments), run)
+    if verdict.kind == "deny":
+        return tool, Refusal("denied", f"{verdict.reason} It did not run.")
+    return tool, None
+
+
+def _verdict(tool: Tool, arguments: dict[str, Any], run: Run) -> policy.Verdict:
+    return policy.decide(tool, arguments, run.agent, run.frozen["environment"])
+
+
 def context(run: Run, step: Step) -> ToolContext:
     """What a tool is told about where it runs. The key stays the same for every attempt of one call."""
     configuration = run.frozen
@@ -78,20 +127,6 @@ def context(run: Run, step: Step) -> ToolContext:
         idempotency_key=f"call-{run.request_id}-{step.seq}",
         evidence_id=step.evidence_id,
     )
-
-
-def _why_never(tool: Tool | None, step: Step, configuration: dict[str, Any]) -> Refusal | None:
-    offered = {definition["name"] for definition in configuration["tools"]}
-    if tool is None or step.name not in offered:
-        return _unknown(step.name, configuration)
-    limit = configuration["limits"]["tool_calls"]
-    if int(step.evidence_id.removeprefix("ev_")) > limit:
-        return Refusal("limit", f"The limit of {limit} tool calls is reached. It did not run.")
-    if tool.effect != "read" and (problem := boundary.invalid_arguments(tool, json.loads(step.arguments))):
-        return Refusal("invalid_argument", f"{problem} It did not run.")
-    if tool.version != step.tool_version:
-        return Refusal("changed", "The tool changed since this call was proposed. It did not run.")
-    return None
 
 
 def _unknown(name: str, configuration: dict[str, Any]) -> Refusal:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
 
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
@@ -13,10 +16,10 @@ from runs import actions
 from runs.actions import Lease
 from runs.agents import Limits
 from runs.engine import calls, moves, turns
-from runs.engine.history import Attempt, History, history, load_steps
+from runs.engine.history import history, load_steps
 from runs.engine.limits import Spent
 from runs.engine.model import NoModel
-from runs.models import Run, RunStatus, Step
+from runs.models import Run, RunStatus, Step, StepKind, StepStatus
 from runs.money import unit_prices
 
 logger = logging.getLogger(__name__)
@@ -31,45 +34,69 @@ CONTINUE_REQUEST = "Please continue: give your answer, or call the next tool."
 def drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
     """Make moves until the run is parked, paused or over, or should_stop() is true between two moves.
 
-    Never raises: a lost lease ends the driving in silence, an error of ours ends the run with a reference.
+    Never raises: a lost lease or database ends the driving, and whoever comes next goes on from the rows;
+    an error of ours ends the run with a reference to the log.
     """
+    try:
+        _drive(lease, should_stop)
+    except actions.LeaseLost:
+        logger.info("run %s is driven by another worker now", lease.run_id)
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("run %s left alone, the database does not answer: %s", lease.run_id, error)
+    except Exception:
+        logger.exception("run %s could not even be ended", lease.run_id)
+
+
+def _drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
     try:
         while not should_stop():
             if not perform(lease):
                 return
         actions.hand_back(lease)
-    except actions.LeaseLost:
-        logger.info("run %s is driven by another worker now", lease.run_id)
     except NoModel as error:
         actions.pause(lease, reason="no_model", explanation=str(error))
-    except (OperationalError, InterfaceError) as error:
-        # Not a fault of the run: the lease runs out, and whoever can reach the database goes on.
-        logger.warning("run %s left alone, the database does not answer: %s", lease.run_id, error)
+    except (actions.LeaseLost, OperationalError, InterfaceError):
+        raise
     except Exception:
         reference = uuid.uuid4().hex[:8]
         logger.exception("run %s failed, reference %s", lease.run_id, reference)
-        _give_up(lease, reference)
+        actions.end_run(  # so that it does not crash one worker after another
+            lease,
+            status=RunStatus.FAILED,
+            reason="internal_error",
+            explanation=f"agentops made a mistake. Its log has the details under reference {reference}.",
+        )
 
 
 def perform(lease: Lease) -> bool:
     """Decide on one move and make it; False when this driver has nothing more to do."""
     run = Run.objects.get(pk=lease.run_id)
     steps = load_steps(run)
-    facts = history(run, steps)
-    match moves.decide(situation(run, facts)):
-        case moves.CallModel() as move:
+    now = situation(run, steps)
+    move = moves.decide(now)
+    if isinstance(move, moves.WrapUp | moves.Finish) and moves.is_about_size(move):
+        # The bound by bytes does not fit; the API's own count of the prompt may.
+        counted = min(turns.count_prompt(run, steps), now.history.prompt_tokens)
+        move = moves.decide(replace(now, history=replace(now.history, prompt_tokens=counted)))
+    return make(lease, run, steps, move)
+
+
+def make(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> bool:
+    """Make this move; False when the driver is done with the run."""
+    match move:
+        case moves.CallModel():
             turns.call_model(lease, run, steps, move)
         case moves.Authorize(seqs):
             for seq in seqs:
-                calls.authorize(lease, run, _step(steps, seq))
+                calls.authorize(lease, run, steps, _step(steps, seq))
         case moves.RunTools(seqs):
             for seq in seqs:
-                calls.run_tool(lease, run, _step(steps, seq))
+                calls.run_tool(lease, run, steps, _step(steps, seq))
         case moves.Recover(cut_off, attempt):
             for seq in cut_off:
                 calls.recover(lease, _step(steps, seq))
             if attempt is not None:
-                turns.abandon(lease, run, _step(steps, attempt), facts.prompt_bytes)
+                turns.abandon(lease, _step(steps, attempt))
         case moves.WrapUp(limit, sentence):
             text = SUMMARY_REQUEST.format(sentence=sentence)
             actions.add_note(lease, name=f"{moves.WRAP_UP}:{limit}", text=text, summary=sentence)
@@ -86,29 +113,41 @@ def perform(lease: Lease) -> bool:
                 status=RunStatus(status),
                 reason=reason,
                 explanation=explanation,
-                final_response=_answer(facts, steps) if status != "failed" else "",
+                final_response=_answer(steps) if status != "failed" else "",
             )
             return False
     return True
 
 
-def situation(run: Run, facts: History) -> moves.Situation:
+def situation(run: Run, steps: list[Step]) -> moves.Situation:
     """What the decision depends on, from these rows."""
     now = timezone.now()
+    facts = history(run, steps)
     configuration = run.frozen
     return moves.Situation(
         history=facts,
         limits=Limits.from_data(configuration["limits"]),
-        spent=Spent(
-            steps=run.step_count,
-            tool_calls=run.tool_calls,
-            tokens=run.total_tokens,
-            cost_usd=run.cost_usd,
-            active_seconds=run.active_seconds(now),
-        ),
+        spent=_spent(run, steps, now),
         max_tokens=configuration["max_tokens"],
-        prices=unit_prices(configuration["model"], at=now, prompt_tokens=facts.prompt_bytes),
+        largest_answer=configuration["largest_answer"],
+        prices=unit_prices(configuration["model"], at=now, prompt_tokens=facts.prompt_tokens),
         now=now,
+    )
+
+
+def _spent(run: Run, steps: list[Step], now: datetime) -> Spent:
+    """Totals of the run. What an attempt that broke off really cost is unknown: all it reserved counts."""
+    tokens, cost = run.total_tokens, run.cost_usd
+    for step in steps:
+        if step.usage_estimated or step.status == StepStatus.RUNNING:
+            tokens += max(0, step.reserved_tokens - step.total_tokens)
+            cost += max(Decimal(0), (step.reserved_usd or Decimal(0)) - (step.cost_usd or Decimal(0)))
+    return Spent(
+        steps=run.step_count,
+        tool_calls=run.tool_calls,
+        tokens=tokens,
+        cost_usd=cost,
+        active_seconds=run.active_seconds(now),
     )
 
 
@@ -116,22 +155,9 @@ def _step(steps: list[Step], seq: int) -> Step:
     return next(step for step in steps if step.seq == seq)
 
 
-def _answer(facts: History, steps: list[Step]) -> str:
-    """The text of the last complete turn; empty when the run ended before one."""
-    for item in reversed(facts.items):
-        if isinstance(item, Attempt) and item.status == "succeeded":
-            return _step(steps, item.seq).text if not item.calls else ""
-    return ""
-
-
-def _give_up(lease: Lease, reference: str) -> None:
-    """End the run, so that it does not crash one worker after another."""
-    try:
-        actions.end_run(
-            lease,
-            status=RunStatus.FAILED,
-            reason="internal_error",
-            explanation=f"agentops made a mistake. Its log has the details under reference {reference}.",
-        )
-    except actions.LeaseLost:
-        logger.info("run %s is driven by another worker now", lease.run_id)
+def _answer(steps: list[Step]) -> str:
+    """The text of the last complete turn, unless it went on to call tools."""
+    turns_made = [s for s in steps if s.kind == StepKind.MODEL and s.status == StepStatus.SUCCEEDED]
+    if not turns_made or any(step.parent_id == turns_made[-1].pk for step in steps):
+        return ""
+    return turns_made[-1].text

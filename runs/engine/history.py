@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -47,13 +46,19 @@ class Note:
 
 Item = Attempt | Note
 
+# Tokens that the API adds to a request with tools, and what stands around our texts, from above.
+PROMPT_OVERHEAD = 1_500
+
 
 @dataclass(frozen=True)
 class History:
-    """All that happened in a run, in order. `prompt_bytes` is the size of what the next request replays."""
+    """All that happened in a run, in order.
+
+    `prompt_tokens` is the most the next request can hold: a token is at least one byte.
+    """
 
     items: tuple[Item, ...]
-    prompt_bytes: int
+    prompt_tokens: int
 
 
 def load_steps(run: Run) -> list[Step]:
@@ -69,7 +74,7 @@ def history(run: Run, steps: list[Step]) -> History:
             call = Call(step.seq, step.status, step.effect, step.error_kind)
             calls.setdefault(step.parent_id, []).append(call)
     items: list[Item] = []
-    size = len(run.config.encode()) + len(run.user_query.encode())
+    size = PROMPT_OVERHEAD + len(run.config.encode()) + len(run.user_query.encode())
     for step in steps:
         if step.kind == StepKind.NOTE:
             items.append(Note(step.seq, step.name, step.summary))
@@ -84,7 +89,7 @@ def _attempt(step: Step, calls: tuple[Call, ...]) -> Attempt:
         seq=step.seq,
         status=step.status,
         stop_reason=step.stop_reason,
-        is_empty=step.status == StepStatus.SUCCEEDED and not _content(step),
+        is_empty=step.status == StepStatus.SUCCEEDED and not step.content,
         error_action=step.error_action,
         error_kind=step.error_kind,
         error=step.error,
@@ -107,16 +112,11 @@ def messages(run: Run, steps: list[Step]) -> list[dict[str, Any]]:
     conversation: list[dict[str, Any]] = [_first_message(run)]
     for step in steps:
         if step.kind == StepKind.NOTE:
-            _say(conversation, json.loads(step.message)["content"])
-        elif step.kind == StepKind.MODEL and step.status == StepStatus.SUCCEEDED and _content(step):
-            conversation.append({"role": "assistant", "content": _content(step)})
+            _say(conversation, step.content)
+        elif step.kind == StepKind.MODEL and step.status == StepStatus.SUCCEEDED and step.content:
+            conversation.append({"role": "assistant", "content": step.content})
             _say(conversation, results.get(step.pk, []))
     return conversation
-
-
-def _content(step: Step) -> list[dict[str, Any]]:
-    content: list[dict[str, Any]] = json.loads(step.message)["content"]
-    return content
 
 
 def _first_message(run: Run) -> dict[str, Any]:

@@ -8,8 +8,6 @@ from decimal import Decimal
 from runs.agents import Limits
 from runs.money import MILLION, UnitPrices
 
-# Bytes of a prompt per token, from below: text and JSON measure 3 to 4, so half as many is a safe bound.
-BYTES_PER_TOKEN = 2
 SMALLEST_ANSWER = 1_024  # tokens a turn needs to be of any use
 SMALLEST_SUMMARY = 512
 RESULTS_ALLOWANCE = 8_000  # tokens of tool results that may come before the summary
@@ -17,7 +15,7 @@ RESULTS_ALLOWANCE = 8_000  # tokens of tool results that may come before the sum
 
 @dataclass(frozen=True)
 class Spent:
-    """What the run has used."""
+    """What the run has used; an attempt that broke off counts with its whole reservation."""
 
     steps: int = 0
     tool_calls: int = 0
@@ -28,9 +26,10 @@ class Spent:
 
 @dataclass(frozen=True)
 class Reservation:
-    """A call that fits: its output limit in tokens and its worst case in USD (None: unpriced)."""
+    """A call that fits: its output limit and its worst case in tokens and in USD (None: unpriced)."""
 
     max_tokens: int
+    worst_tokens: int
     worst_usd: Decimal | None
 
 
@@ -57,7 +56,7 @@ def reserve(
     limits: Limits,
     spent: Spent,
     *,
-    prompt_bytes: int,
+    prompt_tokens: int,
     wanted: int,
     prices: UnitPrices | None,
     final: bool,
@@ -67,19 +66,19 @@ def reserve(
     Unless it is the final one, a call leaves enough for a last summary after it. `wanted` is the
     agent's own output limit; the result is at most that.
     """
-    prompt = -(-prompt_bytes // BYTES_PER_TOKEN)
     smallest = SMALLEST_SUMMARY if final else SMALLEST_ANSWER
-    by_tokens = _output_by_tokens(limits.tokens - spent.tokens, prompt, final)
+    by_tokens = _output_by_tokens(limits.tokens - spent.tokens, prompt_tokens, final)
     if by_tokens < smallest:
         return Exceeded("tokens", f"The next call does not fit into the limit of {limits.tokens:,} tokens.")
     if prices is None:
-        return Reservation(min(wanted, by_tokens), None)
-    by_money = _output_by_money(limits.cost_usd - spent.cost_usd, prompt, prices, final)
+        output = min(wanted, by_tokens)
+        return Reservation(output, prompt_tokens + output, None)
+    by_money = _output_by_money(limits.cost_usd - spent.cost_usd, prompt_tokens, prices, final)
     if by_money < smallest:
         return Exceeded("cost_usd", f"The next call does not fit into the budget of ${limits.cost_usd}.")
     output = min(wanted, by_tokens, by_money)
-    worst = (prompt * prices.dearest_input + output * prices.output) / MILLION
-    return Reservation(output, worst)
+    worst = (prompt_tokens * prices.dearest_input + output * prices.output) / MILLION
+    return Reservation(output, prompt_tokens + output, worst)
 
 
 def _output_by_tokens(left: int, prompt: int, final: bool) -> int:

@@ -34,6 +34,10 @@ def connection(*, simulated: bool) -> Anthropic:
 
 def check_available() -> None:
     """Raises NoModel when new runs could not be answered; makes no connection."""
+    try:
+        Simulator(faults=settings.AGENTOPS_SIMULATOR_FAULTS)
+    except ValueError as error:
+        raise NoModel(f"AGENTOPS_SIMULATOR_FAULTS cannot be read: {error}") from error
     if not settings.ANTHROPIC_API_KEY and not settings.AGENTOPS_SIMULATOR:
         raise NoModel(
             "There is no model to ask. Set ANTHROPIC_API_KEY to use Claude, or leave AGENTOPS_SIMULATOR "

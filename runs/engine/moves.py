@@ -25,6 +25,7 @@ class CallModel:
 
     attempt: int
     max_tokens: int
+    reserved_tokens: int
     reserved_usd: Decimal | None
     final: bool
 
@@ -101,6 +102,7 @@ class Situation:
     limits: Limits
     spent: Spent
     max_tokens: int
+    largest_answer: int
     prices: UnitPrices | None
     now: datetime
 
@@ -116,6 +118,12 @@ def decide(situation: Situation) -> Move:
             return _after_failure(situation, last)
         return _next_call(last.calls) or _after_turn(situation, last)
     return _call(situation)
+
+
+def is_about_size(move: WrapUp | Finish) -> bool:
+    """Whether this move is made because the next call would be too large for a budget."""
+    reason = move.limit if isinstance(move, WrapUp) else move.reason if move.status == "stopped" else ""
+    return reason in {"tokens", "cost_usd"}
 
 
 def wrapped_up(history: History) -> bool:
@@ -237,17 +245,18 @@ def _call(situation: Situation, *, attempt: int = 1) -> Move:
     final = wrapped_up(situation.history)
     exceeded = None if final else counted(situation.limits, situation.spent)
     if exceeded is None:
-        wanted = situation.max_tokens * 2 ** cut_off_answers(situation.history)
+        more = situation.max_tokens * 2 ** cut_off_answers(situation.history)
+        wanted = min(more, max(situation.max_tokens, situation.largest_answer))
         fits = reserve(
             situation.limits,
             situation.spent,
-            prompt_bytes=situation.history.prompt_bytes,
+            prompt_tokens=situation.history.prompt_tokens,
             wanted=wanted,
             prices=situation.prices,
             final=final,
         )
         if not isinstance(fits, Exceeded):
-            return CallModel(attempt, fits.max_tokens, fits.worst_usd, final)
+            return CallModel(attempt, fits.max_tokens, fits.worst_tokens, fits.worst_usd, final)
         exceeded = fits
     if final:
         return Finish("stopped", exceeded.limit, f"{exceeded.sentence} There was no room for a summary.")

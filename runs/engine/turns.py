@@ -3,61 +3,101 @@
 from __future__ import annotations
 
 import json
-import time
+import logging
+from dataclasses import replace
 from typing import Any
+
+import anthropic
+import httpx2
+from django.utils import timezone
 
 from runs import actions
 from runs.actions import Charge, CompleteTurn, Lease, ProposedCall
 from runs.claude import Draft, Turn, TurnFailed, request_body, request_sha256, stream_turn
 from runs.engine import model, moves
 from runs.engine.history import history, messages
-from runs.engine.limits import BYTES_PER_TOKEN
 from runs.models import Run, Step
 from runs.money import Usage, unit_prices, usage_from_api
 from tools import registry
+from tools.redaction import visible
 
 TURN_DEADLINE = 600.0  # seconds for one answer, however lively its stream is
-DRAFT_EVERY = 0.25  # seconds between two saved drafts
+SUMMARY_DEADLINE = 120.0
+SHORTEST_DEADLINE = 10.0
+BYTES_PER_TOKEN = 4  # of a prompt, on average; for an estimate of what a lost attempt sent
 CHARACTERS_PER_TOKEN = 3  # of an answer, from below: an estimate errs towards more cost
+COUNT_MARGIN = 10  # a tenth, and ten tokens
+LONGEST_ID = 128
+# Failures after which nothing was reported and something may be billed all the same.
+MAY_BE_BILLED = frozenset(
+    {
+        "timeout",
+        "stalled",
+        "connection_lost",
+        "truncated",
+        "deadline",
+        "invalid_tool_input",
+        "malformed_stream",
+    }
+)
+logger = logging.getLogger(__name__)
 
 
 def call_model(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel) -> None:
     """Record the attempt, stream the turn, record the turn or its failure."""
     configuration = run.frozen
     client = model.connection(simulated=run.simulated)
-    body = request_body(
-        configuration,
-        messages(run, steps),
-        max_tokens=move.max_tokens,
-        tool_choice="none" if move.final else "auto",
-    )
+    body = _body(run, steps, move.max_tokens, final=move.final)
     step = actions.start_attempt(
         lease,
         model=configuration["model"],
         attempt=move.attempt,
         request_sha256=request_sha256(body),
         max_tokens=move.max_tokens,
-        reserved=move.reserved_usd,
+        reserved_tokens=move.reserved_tokens,
+        reserved_usd=move.reserved_usd,
     )
-    drafts = _Drafts(lease, step)
     try:
         turn = stream_turn(
-            client, body, deadline_seconds=TURN_DEADLINE, on_draft=drafts.show, should_stop=lambda: False
+            client,
+            body,
+            deadline_seconds=_deadline(run, final=move.final),
+            on_draft=lambda draft: actions.save_draft(lease, step, _shown(draft)),
+            should_stop=lambda: False,
         )
     except TurnFailed as failure:
-        _record_failure(lease, run, step, failure)
+        _record_failure(lease, step, failure)
         return
     if turn.stop_reason == "max_tokens" and _may_ask_for_more(run, steps, turn):
         _record_cut_off(lease, step, turn)
         return
-    actions.finish_turn(lease, step, _complete(run, turn), charge(turn.model, turn.usage, step))
+    if any(len(use.id) > LONGEST_ID for use in turn.tool_uses):
+        sentence = "Claude sent a tool call whose id is too long to be stored. It is asked again."
+        _record_failure(lease, step, TurnFailed("retry", "malformed_stream", sentence, usage=turn.usage))
+        return
+    actions.finish_turn(lease, step, _complete(turn), charge(turn.model, turn.usage, step))
 
 
-def abandon(lease: Lease, run: Run, step: Step, prompt_bytes: int) -> None:
+def count_prompt(run: Run, steps: list[Step]) -> int:
+    """The API's own count of the next prompt with a margin, because it is an estimate; in tokens.
+
+    Very large when it cannot be had, so that the bound by bytes stands.
+    """
+    body = _body(run, steps, 1, final=False)
+    counted = {key: value for key, value in body.items() if key != "max_tokens"}
+    try:
+        tokens = model.connection(simulated=run.simulated).messages.count_tokens(**counted).input_tokens
+    except (anthropic.AnthropicError, httpx2.HTTPError) as error:
+        logger.info("the prompt of run %s could not be counted: %s", run.pk, error)
+        return 10**9
+    return tokens + tokens // COUNT_MARGIN + COUNT_MARGIN
+
+
+def abandon(lease: Lease, step: Step) -> None:
     """The worker of this attempt died: it is over, and what it may have cost is estimated."""
     draft = Step.objects.values_list("draft", flat=True).get(pk=step.pk)
     usage = Usage(
-        input_tokens=prompt_bytes // (2 * BYTES_PER_TOKEN),
+        input_tokens=max(0, step.reserved_tokens - (step.max_tokens or 0)) // BYTES_PER_TOKEN,
         output_tokens=-(-len(draft) // CHARACTERS_PER_TOKEN),
     )
     prices = unit_prices(step.name, at=step.started_at, prompt_tokens=usage.prompt_tokens)
@@ -69,6 +109,18 @@ def abandon(lease: Lease, run: Run, step: Step, prompt_bytes: int) -> None:
         sentence="The worker process ended in the middle of this turn.",
         charge=Charge(usage, prices, estimated=True),
     )
+
+
+def _body(run: Run, steps: list[Step], max_tokens: int, *, final: bool) -> dict[str, Any]:
+    return request_body(
+        run.frozen, messages(run, steps), max_tokens=max_tokens, tool_choice="none" if final else "auto"
+    )
+
+
+def _deadline(run: Run, *, final: bool) -> float:
+    """Seconds for this turn: what the run has left, within reason. The summary gets its time anyway."""
+    left = run.frozen["limits"]["seconds"] - run.active_seconds(timezone.now())
+    return SUMMARY_DEADLINE if final else max(SHORTEST_DEADLINE, min(TURN_DEADLINE, left))
 
 
 def charge(model_name: str, raw_usage: dict[str, Any], step: Step) -> Charge:
@@ -98,37 +150,28 @@ def _record_cut_off(lease: Lease, step: Step, turn: Turn) -> None:
     )
 
 
-def _record_failure(lease: Lease, run: Run, step: Step, failure: TurnFailed) -> None:
+def _record_failure(lease: Lease, step: Step, failure: TurnFailed) -> None:
+    """Book what is known of the attempt. Where the API may have worked unseen, the charge is an estimate."""
     raw_usage = failure.usage or {}
+    received = -(-failure.output_characters // CHARACTERS_PER_TOKEN)
     known = usage_from_api(raw_usage)
-    if not failure.usage:
-        booked = Charge(Usage(), unit_prices(step.name, at=step.started_at))
-    else:
-        received = -(-failure.output_characters // CHARACTERS_PER_TOKEN)
-        usage = Usage(
-            input_tokens=known.input_tokens,
-            cache_write_5m_tokens=known.cache_write_5m_tokens,
-            cache_write_1h_tokens=known.cache_write_1h_tokens,
-            cache_read_tokens=known.cache_read_tokens,
-            output_tokens=max(known.output_tokens, received),
-        )
-        prices = unit_prices(
-            step.name, at=step.started_at, prompt_tokens=usage.prompt_tokens, raw_usage=raw_usage
-        )
-        booked = Charge(usage, prices, estimated=True)
+    usage = replace(known, output_tokens=max(known.output_tokens, received))
+    prices = unit_prices(
+        step.name, at=step.started_at, prompt_tokens=usage.prompt_tokens, raw_usage=raw_usage
+    )
     actions.fail_attempt(
         lease,
         step,
         action=failure.action,
         kind=failure.kind,
         sentence=failure.sentence,
-        charge=booked,
-        api_request_id=failure.api_request_id,
+        charge=Charge(usage, prices, estimated=bool(failure.usage) or failure.kind in MAY_BE_BILLED),
+        api_request_id=failure.api_request_id[:100],
         retry_after_seconds=failure.retry_after,
     )
 
 
-def _complete(run: Run, turn: Turn) -> CompleteTurn:
+def _complete(turn: Turn) -> CompleteTurn:
     """The turn as it is stored; only a turn that stopped to use tools has calls."""
     uses = turn.tool_uses if turn.stop_reason == "tool_use" else ()
     proposed = []
@@ -137,7 +180,7 @@ def _complete(run: Run, turn: Turn) -> CompleteTurn:
         proposed.append(
             ProposedCall(
                 tool_use_id=use.id,
-                name=use.name,
+                name=visible(use.name),
                 arguments=use.arguments,
                 effect=tool.effect if tool else "read",
                 tool_version=tool.version if tool else "",
@@ -146,9 +189,9 @@ def _complete(run: Run, turn: Turn) -> CompleteTurn:
         )
     return CompleteTurn(
         message=turn.message,
-        model=turn.model,
-        stop_reason=turn.stop_reason,
-        api_request_id=turn.api_request_id,
+        model=visible(turn.model)[:128],
+        stop_reason=visible(turn.stop_reason)[:64],
+        api_request_id=visible(turn.api_request_id)[:100],
         reasoning=turn.reasoning,
         text=turn.text,
         summary=_first_line(turn),
@@ -162,19 +205,7 @@ def _first_line(turn: Turn) -> str:
     return said.splitlines()[0] if said else ""
 
 
-class _Drafts:
-    """Saves what has streamed so far, a few times a second."""
-
-    def __init__(self, lease: Lease, step: Step) -> None:
-        self._lease = lease
-        self._step = step
-        self._saved_at = 0.0
-
-    def show(self, draft: Draft) -> None:
-        """Called by the stream with everything received so far."""
-        now = time.monotonic()
-        if now - self._saved_at < DRAFT_EVERY:
-            return
-        self._saved_at = now
-        parts = [draft.reasoning, draft.text, f"Calling {draft.tool_name} …" if draft.tool_name else ""]
-        actions.save_draft(self._lease, self._step, "\n\n".join(part for part in parts if part))
+def _shown(draft: Draft) -> str:
+    """What has streamed so far as one text."""
+    parts = [draft.reasoning, draft.text, f"Calling {draft.tool_name} …" if draft.tool_name else ""]
+    return visible("\n\n".join(part for part in parts if part))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sqlite3
 import threading
-import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 from django.conf import settings
-from django.db import OperationalError, connections
+from django.db import InterfaceError, OperationalError, connections
 from django.utils import timezone
 
 from runs import actions
@@ -21,6 +22,7 @@ from runs.hints import Listener
 
 logger = logging.getLogger(__name__)
 
+UNREACHABLE = (OperationalError, InterfaceError, psycopg.Error, sqlite3.Error)
 SWEEP_SECONDS = 1.0  # deadlines and retries are looked for this often; hints wake at once
 
 
@@ -63,8 +65,9 @@ class Heart:
             if leases:
                 try:
                     actions.heartbeat(leases)
-                except OperationalError as error:
+                except UNREACHABLE as error:
                     logger.warning("heartbeat failed, trying again: %s", error)
+                    connections.close_all()
         connections.close_all()
 
 
@@ -83,22 +86,30 @@ class Worker:
         self._stopping.set()
 
     def run(self) -> None:
-        """Work until `stop`; returns when the last thread has left."""
-        listener = Listener()
+        """Work until `stop`; returns when the last thread has left. An unreachable database is waited for."""
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="drive")
         try:
             with Heart() as heart:
                 while not self._stopping.is_set():
                     try:
-                        self._look(pool, heart)
-                    except OperationalError as error:
-                        logger.warning("database not reachable, trying again: %s", error)
-                        time.sleep(SWEEP_SECONDS)
-                    listener.wait(SWEEP_SECONDS)
+                        self._work(pool, heart)
+                    except UNREACHABLE as error:
+                        logger.warning("the database does not answer, trying again: %s", error)
+                        connections.close_all()
+                        self._stopping.wait(SWEEP_SECONDS)
                 pool.shutdown(wait=True)
         finally:
-            listener.close()
             connections.close_all()
+
+    def _work(self, pool: ThreadPoolExecutor, heart: Heart) -> None:
+        """Look, wait for a hint, look again; ends when told to stop or when the database is gone."""
+        listener = Listener()
+        try:
+            while not self._stopping.is_set():
+                self._look(pool, heart)
+                listener.wait(SWEEP_SECONDS)
+        finally:
+            listener.close()
 
     def _look(self, pool: ThreadPoolExecutor, heart: Heart) -> None:
         """Expire what is overdue, then claim as many runs as there are free threads."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import time
 
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
@@ -14,25 +15,49 @@ from django.db.migrations.executor import MigrationExecutor
 from runs.engine import model
 from runs.models import Run
 
+MIGRATION_TRIES = 50
+MIGRATION_PAUSE = 0.2  # seconds
+
 
 def prepare_database() -> None:
     """Bring an SQLite file up to date; elsewhere ask for `migrate`. CommandError says what to do."""
     try:
         if connection.vendor == "sqlite":
             settings.DATA_DIR.mkdir(parents=True, exist_ok=True)
-        executor = MigrationExecutor(connection)
-        pending = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        if pending and connection.vendor == "sqlite":
-            call_command("migrate", verbosity=0, interactive=False)
-        elif pending:
-            raise CommandError(f"{len(pending)} migrations are not applied. Run: manage.py migrate")
+            _migrate()
+        elif pending := _pending():
+            raise CommandError(f"{pending} migrations are not applied. Run: manage.py migrate")
         Run.objects.filter(pk=0).update(reason="")  # writes nothing, and fails where nothing can be written
     except (DatabaseError, OSError) as error:
+        raise CommandError(_what_to_do(str(error).strip())) from error
+
+
+def _pending() -> int:
+    executor = MigrationExecutor(connection)
+    return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
+
+
+def _migrate() -> None:
+    """Apply what is missing. Another process may be doing the same: then wait for it and look again."""
+    for patience in range(MIGRATION_TRIES, -1, -1):
+        if not _pending():
+            return
+        try:
+            call_command("migrate", verbosity=0, interactive=False)
+        except DatabaseError:
+            if not patience:
+                raise
+            time.sleep(MIGRATION_PAUSE)
+
+
+def _what_to_do(problem: str) -> str:
+    if connection.vendor == "sqlite":
         where = connection.settings_dict["NAME"]
-        raise CommandError(
-            f"Cannot use the database {where}: {error}. Make it writable for this user, or set "
+        return (
+            f"Cannot use the database {where}: {problem}. Make it writable for this user, or set "
             "AGENTOPS_DATA to another folder or DATABASE_URL to another database."
-        ) from error
+        )
+    return f"Cannot use the database of DATABASE_URL: {problem}. Start it, or correct its address."
 
 
 def check_model() -> None:

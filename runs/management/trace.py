@@ -5,19 +5,23 @@ from __future__ import annotations
 import threading
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
 
 from runs.hints import Listener
 from runs.models import Approval, Event, Run, Step
+from runs.reading import words
 from runs.reading.export import money
 
 SAFETY_SECONDS = 0.5
 
 
 class Trace:
-    """Prints what happens, event by event. Text of models and tools is printed as plain text."""
+    """Prints what happens, event by event.
+
+    Whatever models, tools and people wrote passes `words.plain` or `words.line` on its way out, in `_line`,
+    `_quote` and `_run_started`: none of it can move the cursor, colour the terminal or set its title.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -76,19 +80,21 @@ class Trace:
     def _step(self, event: Event) -> Step:
         return Step.objects.get(run=event.run_id, seq=event.fields["step"])
 
-    def _line(self, mark: str, style: str, words: str, tail: str = "") -> None:
-        line = Text.assemble((f"{mark} ", style), words, ("  " + tail if tail else "", "dim"))
-        self._console.print(line, soft_wrap=False)
+    def _line(self, mark: str, style: str, said: str, tail: str = "") -> None:
+        end = ("  " + words.line(tail) if tail else "", "dim")
+        self._console.print(Text.assemble((f"{mark} ", style), words.line(said), end), soft_wrap=False)
 
     def _quote(self, text: str, style: str) -> None:
-        if text.strip():
-            self._console.print(Padding(Text(text.strip(), style=style), (0, 2, 0, 4)))
+        shown = words.plain(text).strip()
+        if shown:
+            self._console.print(Padding(Text(shown, style=style), (0, 2, 0, 4)))
 
     def _run_started(self, event: Event) -> None:
         run = event.run
         kind = ", simulated" if run.simulated else ""
-        self._console.rule(f"[dim]run {str(run.request_id)[:8]} · {escape(run.agent)} · {run.model}{kind}[/]")
-        self._console.print(Text(run.user_query, style="bold"))
+        title = f"run {str(run.request_id)[:8]} · {run.agent} · {run.model}{kind}"
+        self._console.rule(Text(words.line(title), style="dim"))
+        self._console.print(Text(words.plain(run.user_query), style="bold"))
 
     def _turn(self, event: Event) -> None:
         step = self._step(event)

@@ -65,7 +65,10 @@ class Run(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
     waiting_since = models.DateTimeField(null=True, blank=True)
-    waited_seconds = models.FloatField(default=0)  # for people; limits on time do not count it
+    waited_seconds = models.FloatField(default=0)  # for people
+    # Time under a driver, which is what the limit on time counts.
+    driving_since = models.DateTimeField(null=True, blank=True)
+    driven_seconds = models.FloatField(default=0)
     retry_at = models.DateTimeField(null=True, blank=True)
 
     # The lease: whoever holds it drives the run. Every write of a driver checks the fence.
@@ -132,8 +135,6 @@ class Run(models.Model):
         return (self.ended_at or now or timezone.now()) - self.started_at
 
     def active_seconds(self, now: datetime) -> float:
-        """Elapsed seconds without the time spent waiting for people."""
-        waited = self.waited_seconds
-        if self.waiting_since is not None:
-            waited += (now - self.waiting_since).total_seconds()
-        return max(0.0, self.elapsed(now).total_seconds() - waited)
+        """Seconds somebody drove the run: neither the queue nor people nor dead workers count."""
+        running = (now - self.driving_since).total_seconds() if self.driving_since else 0.0
+        return self.driven_seconds + max(0.0, running)

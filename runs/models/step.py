@@ -9,6 +9,7 @@ from typing import Any
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.functional import cached_property
 
 from runs.models.run import Run
 
@@ -77,6 +78,7 @@ class Step(models.Model):
     unit_prices = models.TextField(blank=True, default="")
     price_source = models.CharField(max_length=100, blank=True, default="")
     cost_usd = models.DecimalField(max_digits=20, decimal_places=10, null=True, blank=True)
+    reserved_tokens = models.PositiveBigIntegerField(default=0)
     reserved_usd = models.DecimalField(max_digits=20, decimal_places=10, null=True, blank=True)
 
     # Tool calls: exact text of what the model sent and of what it was told.
@@ -111,6 +113,12 @@ class Step(models.Model):
 
     def __str__(self) -> str:
         return f"step {self.seq} {self.name} {self.status}"
+
+    @cached_property
+    def content(self) -> list[dict[str, Any]]:
+        """The content blocks of the stored message, as they came in; decoded once."""
+        blocks: list[dict[str, Any]] = json.loads(self.message)["content"] if self.message else []
+        return blocks
 
     @property
     def is_settled(self) -> bool:

@@ -10,10 +10,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from heapq import nsmallest
 from typing import Any
 
-from django.db.models import Count, F, Q, QuerySet, Sum
-from django.db.models.functions import TruncDay, TruncHour
+from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Sum, Value, When
 
 from runs.models import Run, Step, StepKind
 
@@ -25,7 +25,9 @@ TOKEN_COLUMNS = (
     "cache_read_tokens",
     "output_tokens",
 )
+ALL_TOKENS = sum((F(name) for name in TOKEN_COLUMNS[1:]), F(TOKEN_COLUMNS[0]))
 ZERO = Decimal(0)
+BEFORE = -1  # the slot of calls in the period of the same length before
 
 
 @dataclass(frozen=True)
@@ -142,85 +144,103 @@ class CostReport:
 
 
 def read_costs(period: Period, *, simulated: bool | None, now: datetime) -> CostReport:
-    """The report of a period: seven queries. `simulated` None shows real calls when there are any."""
+    """The report of a period: three queries. `simulated` None shows real calls when there are any."""
     slots = period.slots(now)
-    since = slots[0]
-    all_calls = Step.objects.filter(kind=StepKind.MODEL, ended_at__isnull=False)
-    kinds = set(
-        all_calls.filter(ended_at__gte=since).order_by().values_list("run__simulated", flat=True).distinct()
-    )
+    length = now - slots[0]
+    calls = Step.objects.filter(
+        kind=StepKind.MODEL, ended_at__gte=slots[0] - length, ended_at__lte=now
+    ).order_by()
+    rows = list(_sums(calls, slots))
+    kinds = {row["run__simulated"] for row in rows if row["slot"] != BEFORE}
     wanted = simulated if simulated is not None else kinds == {True}
-    calls = all_calls.filter(run__simulated=wanted)
-    inside = calls.filter(ended_at__gte=since, ended_at__lte=now)
-    total, by_slot, by_agent, by_model = _tallies(inside, period)
-    _count_runs(inside, total, by_agent, by_model)
-    before = Tally()
-    length = now - since
-    for row in _sums(
-        calls.filter(ended_at__gte=since - length, ended_at__lt=since).order_by().values("kind")
-    ):
-        before.add(row)
-    models = sorted(by_model, key=lambda name: (-by_model[name].cost, name))
+    sums = _Sums()
+    for row in rows:
+        if row["run__simulated"] == wanted:
+            sums.add(row, slots)
+    dearest = _count_runs(calls.filter(ended_at__gte=slots[0], run__simulated=wanted), sums)
     return CostReport(
         period=period,
         simulated=wanted,
         both_kinds=len(kinds) == 2,
-        since=since,
+        since=slots[0],
         until=now,
-        total=total,
-        before=before,
+        total=sums.total,
+        before=sums.before,
         slots=tuple(slots),
-        models=tuple(models),
-        by_slot=by_slot,
-        by_agent=_lines(by_agent, total),
-        by_model=_lines(by_model, total),
-        dearest=_dearest(inside),
+        models=tuple(sorted(sums.by_model, key=lambda name: (-sums.by_model[name].cost, name))),
+        by_slot=sums.by_slot,
+        by_agent=_lines(sums.by_agent, sums.total),
+        by_model=_lines(sums.by_model, sums.total),
+        dearest=dearest,
     )
 
 
-def _sums(calls: QuerySet[Step, Any]) -> QuerySet[Step, Any]:
+class _Sums:
+    """The same calls summed up in every way the page shows them."""
+
+    def __init__(self) -> None:
+        self.total = Tally()
+        self.before = Tally()
+        self.by_slot: dict[tuple[datetime, str], Tally] = defaultdict(Tally)
+        self.by_agent: dict[str, Tally] = defaultdict(Tally)
+        self.by_model: dict[str, Tally] = defaultdict(Tally)
+
+    def add(self, row: dict[str, Any], slots: list[datetime]) -> None:
+        """Add one group of calls where it belongs."""
+        if row["slot"] == BEFORE:
+            self.before.add(row)
+            return
+        model = row["name"]
+        by_slot = self.by_slot[slots[row["slot"]], model]
+        for tally in (self.total, by_slot, self.by_agent[row["run__agent"]], self.by_model[model]):
+            tally.add(row)
+
+
+def _sums(calls: QuerySet[Step], slots: list[datetime]) -> QuerySet[Step, Any]:
+    """One row per bar, agent, model and kind: what the calls used and cost. Every call is read once.
+
+    The bar is found by comparing: to cut off the time of day, SQLite would call Python for every row.
+    """
+    newest_first = reversed(list(enumerate(slots)))
+    slot = Case(
+        When(ended_at__lt=slots[0], then=Value(BEFORE)),
+        *(When(ended_at__gte=start, then=Value(n)) for n, start in newest_first),
+        output_field=IntegerField(),
+    )
     priced = Q(cost_usd__isnull=False)
     used = Q(input_tokens__gt=0) | Q(output_tokens__gt=0) | Q(cache_read_tokens__gt=0)
-    everything = sum((F(name) for name in TOKEN_COLUMNS[1:]), F(TOKEN_COLUMNS[0]))
-    return calls.annotate(
-        cost=Sum("cost_usd"),
-        calls=Count("pk", filter=priced | used),
-        unpriced=Count("pk", filter=~priced & used),
-        tokens_unpriced=Sum(everything, filter=~priced),
-        **{name: Sum(name) for name in TOKEN_COLUMNS},
+    return (
+        calls.annotate(slot=slot)
+        .values("slot", "run__agent", "name", "run__simulated")
+        .annotate(
+            cost=Sum("cost_usd"),
+            calls=Count("pk", filter=priced | used),
+            unpriced=Count("pk", filter=~priced & used),
+            tokens_unpriced=Sum(ALL_TOKENS, filter=~priced),
+            **{name: Sum(name) for name in TOKEN_COLUMNS},
+        )
     )
 
 
-def _tallies(
-    calls: QuerySet[Step], period: Period
-) -> tuple[Tally, dict[tuple[datetime, str], Tally], dict[str, Tally], dict[str, Tally]]:
-    """One grouped query, summed up four ways."""
-    slot = TruncHour("ended_at") if period.hours else TruncDay("ended_at")
-    total = Tally()
-    by_slot: dict[tuple[datetime, str], Tally] = defaultdict(Tally)
-    by_agent: dict[str, Tally] = defaultdict(Tally)
-    by_model: dict[str, Tally] = defaultdict(Tally)
-    for row in _sums(calls.order_by().annotate(slot=slot).values("slot", "name", "run__agent")):
-        for tally in (
-            total,
-            by_slot[row["slot"], row["name"]],
-            by_agent[row["run__agent"]],
-            by_model[row["name"]],
-        ):
-            tally.add(row)
-    return total, by_slot, by_agent, by_model
+def _count_runs(calls: QuerySet[Step], sums: _Sums) -> tuple[CostlyRun, ...]:
+    """Write how many runs each line stands for; returns the most expensive ones.
 
-
-def _count_runs(
-    calls: QuerySet[Step], total: Tally, by_agent: dict[str, Tally], by_model: dict[str, Tally]
-) -> None:
-    """How many runs each line stands for. A run has one agent and may use several models."""
-    runs = Count("run", distinct=True)
-    for agent, count in calls.order_by().values_list("run__agent").annotate(n=runs):
-        by_agent[agent].runs = count
-        total.runs += count
-    for model, count in calls.order_by().values_list("name").annotate(n=runs):
-        by_model[model].runs = count
+    A run has one agent and may use several models.
+    """
+    spent: dict[int, tuple[Decimal, int]] = {}
+    groups = calls.values_list("run_id", "run__agent", "name").annotate(
+        cost=Sum("cost_usd"), tokens=Sum(ALL_TOKENS)
+    )
+    for pk, agent, model, cost, tokens in groups:
+        if pk not in spent:
+            sums.by_agent[agent].runs += 1
+            sums.total.runs += 1
+        sums.by_model[model].runs += 1
+        earlier_cost, earlier_tokens = spent.get(pk, (ZERO, 0))
+        spent[pk] = earlier_cost + (cost or ZERO), earlier_tokens + tokens
+    dearest = nsmallest(MAX_RUNS, spent, key=lambda pk: (-spent[pk][0], pk))
+    runs = Run.objects.defer("config", "final_response").in_bulk([pk for pk in dearest if spent[pk][0]])
+    return tuple(CostlyRun(runs[pk], *spent[pk]) for pk in dearest if pk in runs)
 
 
 def _lines(tallies: dict[str, Tally], total: Tally) -> tuple[Line, ...]:
@@ -229,16 +249,3 @@ def _lines(tallies: dict[str, Tally], total: Tally) -> tuple[Line, ...]:
         for name, tally in tallies.items()
     ]
     return tuple(sorted(lines, key=lambda line: (-line.tally.cost, line.name)))
-
-
-def _dearest(calls: QuerySet[Step]) -> tuple[CostlyRun, ...]:
-    everything = sum((F(name) for name in TOKEN_COLUMNS[1:]), F(TOKEN_COLUMNS[0]))
-    sums = list(
-        calls.filter(cost_usd__gt=0)
-        .order_by()
-        .values_list("run_id")
-        .annotate(cost=Sum("cost_usd"), tokens=Sum(everything))
-        .order_by("-cost", "run_id")[:MAX_RUNS]
-    )
-    runs = Run.objects.defer("config", "final_response").in_bulk([pk for pk, _, _ in sums])
-    return tuple(CostlyRun(runs[pk], cost, tokens) for pk, cost, tokens in sums if pk in runs)

@@ -9,6 +9,11 @@ from typing import Any
 from runs.models import Run, Step, StepKind, StepStatus
 
 
+def log_text(run: Run) -> str:
+    """The log as JSON text in ASCII: what a model sent and UTF-8 cannot hold stays as it was, escaped."""
+    return json.dumps(run_log(run), indent=2, ensure_ascii=True)
+
+
 def run_log(run: Run) -> dict[str, Any]:
     """The whole run as JSON-ready data; money is exact decimal text in USD, times are UTC.
 

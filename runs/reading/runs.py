@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
+from uuid import UUID
 
 from django.db.models import Count, Q, QuerySet
 
@@ -15,6 +17,9 @@ PAGE_SIZE = 50
 FACET_CAP = 1000
 NEW_CAP = 100
 MAX_SEARCH = 200
+UUID_DIGITS = 32
+REQUEST_ID = re.compile(r"[0-9a-f]{4,32}")  # with fewer digits every number would be one, too
+NOTHING = Q(pk__in=())
 FACET_ORDER = ("waiting", "running", "queued", "paused", "succeeded", "stopped", "failed", "cancelled")
 
 
@@ -102,9 +107,23 @@ class RunQuery:
                 Q(user_query__icontains=self.text)
                 | Q(final_response__icontains=self.text)
                 | Q(agent__icontains=self.text)
-                | Q(request_id__icontains=self.text)
+                | request_id_begins(self.text)
             )
         return runs
+
+
+def request_id_begins(text: str) -> Q:
+    """Runs whose request id begins with this text, dashes or not; no runs when it cannot be a request id.
+
+    A range, because databases keep an id as text or as a number of their own and compare both alike.
+    """
+    digits = text.replace("-", "").lower()
+    if not REQUEST_ID.fullmatch(digits):
+        return NOTHING
+    return Q(
+        request_id__gte=UUID(digits.ljust(UUID_DIGITS, "0")),
+        request_id__lte=UUID(digits.ljust(UUID_DIGITS, "f")),
+    )
 
 
 @dataclass(frozen=True)

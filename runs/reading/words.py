@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime, timedelta
 from decimal import Decimal
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 SMALLEST_SHOWN = Decimal("0.0001")
+# Controls, and what Unicode calls ignorable by default: it has no shape, so it could hide or turn words.
+# Left out are the two selectors that only choose between an emoji and its outline (FE0E, FE0F).
+HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    r"\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb"
+    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
 
 def money(amount: Decimal | None) -> str:
@@ -91,21 +99,33 @@ def ago(moment: datetime, now: datetime) -> str:
     return "just now" if seconds < 2 else f"{span(seconds)} ago"
 
 
+def day_or_time(moment: datetime, now: datetime) -> str:
+    """07:00 for a moment of today, 21 Nov 07:00 for one of this year, else 21 Nov 2025; both in UTC."""
+    if moment.date() == now.date():
+        return f"{moment:%H:%M}"
+    return f"{moment.day} {moment:%b %H:%M}" if moment.year == now.year else f"{moment.day} {moment:%b %Y}"
+
+
 def epoch_ms(moment: datetime) -> int:
     """Milliseconds since 1970, for the clocks in the browser."""
     return math.floor(moment.timestamp() * 1000)
 
 
 def plain(text: str) -> str:
-    """Untrusted text: control and direction characters made visible, lone surrogates replaced."""
-    whole = text.encode("utf-8", "replace").decode("utf-8")
-    if whole.isprintable():
-        return whole
-    return "".join(_visible(character) for character in whole)
+    """Untrusted text for a page or a terminal: what cannot be seen, or turns or moves text, is spelled out.
+
+    That is every control character but newline and tab, direction marks, characters without a width, tags,
+    and lone surrogates. An escape character becomes the six letters \\u001b: seen, and without effect.
+    """
+    whole = text.replace("\r\n", "\n").encode("utf-8", "backslashreplace").decode("utf-8")
+    return HIDDEN.sub(_spelled_out, whole)
 
 
-def _visible(character: str) -> str:
-    code = ord(character)
-    hidden = (code < 0x20 and character not in "\n\t\r") or 0x7F <= code < 0xA0
-    turning = 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069 or code in {0x200E, 0x200F, 0x061C}
-    return f"\\u{code:04x}" if hidden or turning else character
+def line(text: str) -> str:
+    """The same on one line, for places where a line break would start something new."""
+    return " ".join(plain(text).split())
+
+
+def _spelled_out(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

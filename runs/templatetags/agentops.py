@@ -14,6 +14,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from runs.access import Permission, may_vote
+from runs.actions.approvals import MAX_REASON_CHARACTERS
 from runs.reading import words
 from runs.reading.asks import Ask
 from runs.reading.runs import RunQuery
@@ -68,15 +69,18 @@ def money(amount: Decimal | None, simulated: bool = False) -> SafeString:
 
 @register.simple_tag
 def moment(value: datetime | None, style: str = "clock") -> SafeString:
-    """A time in UTC. Styles: clock 07:00:04, minute 07:00, full 2026-11-22 07:00:04 UTC."""
+    """A time in UTC. Styles: clock 07:00:04, full 2026-11-22 07:00:04 UTC.
+
+    Style day is 07:00 today, 21 Nov 07:00 on another day, 21 Nov 2025 in another year.
+    """
     if value is None:
         return mark_safe("")
-    formats = {"clock": "%H:%M:%S", "minute": "%H:%M", "full": "%Y-%m-%d %H:%M:%S UTC"}
+    formats = {"clock": "%H:%M:%S", "full": "%Y-%m-%d %H:%M:%S UTC"}
     return format_html(
         '<time datetime="{}" title="{}">{}</time>',
         value.isoformat(timespec="seconds"),
         value.strftime("%Y-%m-%d %H:%M:%S UTC"),
-        value.strftime(formats[style]),
+        words.day_or_time(value, timezone.now()) if style == "day" else value.strftime(formats[style]),
     )
 
 
@@ -151,6 +155,12 @@ def answer(text: str, evidence: dict[str, int]) -> SafeString:
 def permission_to_vote(user: User, ask: Ask) -> Permission:
     """Whether this person may vote on this approval now, or the sentence why not."""
     return may_vote(user, ask)
+
+
+@register.simple_tag
+def max_reason_characters() -> int:
+    """How long the reason of a decision may be."""
+    return MAX_REASON_CHARACTERS
 
 
 @register.simple_tag

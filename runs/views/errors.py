@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate
 
+from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.template import loader
+from django.utils.deprecation import MiddlewareMixin
+
+logger = logging.getLogger(__name__)
 
 DEFAULTS = {
     400: ("Bad request", "The browser sent something that makes no sense here. Go back and try again."),
@@ -47,6 +52,19 @@ def page_not_found(request: HttpRequest, exception: Exception | None = None) -> 
 def server_error(request: HttpRequest) -> HttpResponse:
     """500, from a template that needs neither database nor request."""
     return HttpResponse(loader.get_template("errors/500.html").render(), status=500)
+
+
+class BusyDatabase(MiddlewareMixin):
+    """503 instead of 500 when the database is locked or away: sending it again may work."""
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Answer for a database that does not; other exceptions are not for us."""
+        if not isinstance(exception, OperationalError):
+            return None
+        logger.warning("%s %s: the database does not answer: %s", request.method, request.path, exception)
+        response = HttpResponse(loader.get_template("errors/503.html").render(), status=503)
+        response["Retry-After"] = "5"
+        return response
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 
 from django.http import Http404, HttpRequest, HttpResponse
@@ -11,9 +10,10 @@ from django.utils import timezone
 
 from runs.access import may_start
 from runs.actions import ActionError, start_run
+from runs.actions.starting import MAX_QUESTION_CHARACTERS
 from runs.forms import StartForm
 from runs.models import Run
-from runs.reading.export import run_log
+from runs.reading.export import log_text
 from runs.reading.run_page import read_run_page
 from runs.reading.runs import RunQuery, newest_cursor, read_facets, read_page
 from runs.reading.trace import find_run
@@ -44,7 +44,8 @@ def run_new(request: HttpRequest) -> HttpResponse:
     """The form that starts a run. Sent twice, it starts one."""
     permission = may_start(request.user)
     if request.method != "POST":
-        form = StartForm(initial={"request_id": uuid.uuid4(), "question": request.GET.get("q", "")[:2000]})
+        question = request.GET.get("q", "")[:MAX_QUESTION_CHARACTERS]
+        form = StartForm(initial={"request_id": uuid.uuid4(), "question": question})
         return render(request, "runs/new.html", {"form": form, "permission": permission})
     form = StartForm(request.POST)
     if permission and form.is_valid():
@@ -84,8 +85,7 @@ def run_page(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
 @allow(*READ)
 def run_json(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
     """The log of one run, the same as `manage.py exportrun` prints."""
-    text = json.dumps(run_log(_run(request_id)), indent=2, ensure_ascii=False)
-    return HttpResponse(text.encode("utf-8", "replace"), content_type="application/json; charset=utf-8")
+    return HttpResponse(log_text(_run(request_id)), content_type="application/json")
 
 
 def _run(request_id: uuid.UUID) -> Run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from django.conf import settings
 from django.contrib.auth import login, logout
 from django.contrib.auth.decorators import login_not_required
@@ -44,7 +46,9 @@ def sign_in(request: HttpRequest) -> HttpResponse:
 @login_not_required
 @allow("GET")
 def sign_in_link(request: HttpRequest, token: str) -> HttpResponse:
-    """A one-time link: signs in once, then never again."""
+    """A one-time link: signs in once, then never again. Fetching it ahead does not use it up."""
+    if "prefetch" in request.headers.get("Sec-Purpose", request.headers.get("Purpose", "")):
+        return HttpResponse(status=204)
     user = use_sign_in_link(token)
     if user is None:
         return render(request, "access/link_used.html", status=410)
@@ -65,5 +69,6 @@ def _target(request: HttpRequest) -> str:
     """The page that was asked for before signing in, when it is one of ours."""
     target = request.POST.get("next") or request.GET.get("next") or ""
     if target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None):
-        return target
+        # A form that was sent without a session cannot be sent again by going to its address.
+        return re.sub(r"/(decide|resume)/?$", "/", target)
     return settings.LOGIN_REDIRECT_URL

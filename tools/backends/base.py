@@ -93,7 +93,10 @@ class Backend(Protocol):
         ...
 
     def perform(self, kind: str, service: str, details: dict[str, Any], key: str) -> Performed:
-        """Do it once: a second call with the same key changes nothing and returns the first one."""
+        """Do it once: a second call with the same key changes nothing and returns the first one.
+
+        A ToolError says with `may_have_acted` when it is not certain that nothing was done.
+        """
         ...
 
     def conclude(self, key: str, answer: str, until: float) -> None:

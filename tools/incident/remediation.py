@@ -89,21 +89,30 @@ def carry_out(context: ToolContext, expected: ExpectedEffect, check: Callable[[B
     """Check, act once, wait for the effect, answer.
 
     A call that was already carried out under this idempotency key gets the answer it got then, and nothing
-    happens a second time. `check` raises ToolError when the plan no longer fits what is there.
+    happens a second time. `check` raises ToolError when the plan no longer fits what is there. A ToolError
+    that comes after the action says so with `may_have_acted`.
     """
     backend = asking.connect(context)
     earlier = backend.find_action(context.idempotency_key)
     if earlier is not None and earlier.answer:
         return Result(**json.loads(earlier.answer))
-    effect = effect_of(backend, expected)
     if earlier is None:
-        plan = check(backend)
-        before = backend.value(effect.service, effect.metric, backend.now())
-        execution = {**plan.execution, "done": plan.done, "before": before}
-        details = {**plan.details, "execution": json.dumps(execution)}
-        backend.perform(plan.kind, plan.service, details, context.idempotency_key)
-    backend.pause(1.2)
-    return _conclude(context, asking.connect(context), effect)
+        _act(context, backend, effect_of(backend, expected), check)
+    try:
+        backend.pause(1.2)
+        backend = asking.connect(context)
+        return _conclude(context, backend, effect_of(backend, expected))
+    except ToolError as error:
+        error.may_have_acted = True
+        raise
+
+
+def _act(context: ToolContext, backend: Backend, effect: Effect, check: Callable[[Backend], Plan]) -> None:
+    plan = check(backend)
+    before = backend.value(effect.service, effect.metric, backend.now())
+    execution = {**plan.execution, "done": plan.done, "before": before}
+    details = {**plan.details, "execution": json.dumps(execution)}
+    backend.perform(plan.kind, plan.service, details, context.idempotency_key)
 
 
 def _conclude(context: ToolContext, backend: Backend, effect: Effect) -> Result:

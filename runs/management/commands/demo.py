@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
-import signal
+import ipaddress
 import socket
 import sys
 import threading
 import time
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
 import uvicorn
@@ -24,12 +23,14 @@ from rich.console import Console
 from runs import actions, agents
 from runs.engine.model import disconnect
 from runs.engine.worker import Worker
+from runs.management.interrupt import Interrupt
 from runs.management.startup import allow_operating, check_model, prepare_database
 from runs.management.trace import Trace
 from runs.models import Run
 from tools.backends import estate
 
 DEMO_USER = "operator"
+MAX_PORT = 65535
 
 
 class Command(BaseCommand):
@@ -42,21 +43,21 @@ class Command(BaseCommand):
         """Where to listen, and which incident to simulate."""
         known = ", ".join(item.id for item in estate.scenarios())
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-        parser.add_argument("--port", type=int, default=8000, help="port to listen on (default 8000)")
+        parser.add_argument("--port", type=port_number, default=8000, help="port to listen on (default 8000)")
         parser.add_argument("--scenario", default="", metavar="NAME", help=f"start this incident: {known}")
 
     def handle(self, *args: Any, host: str, port: int, scenario: str, **options: Any) -> None:
         """Serve until Ctrl-C."""
-        console = Console(highlight=False)
-        listener = bind(host, port)
+        console = Console(highlight=False, markup=False)
+        listener = bind(host.strip("[]"), port)
         console.print("agentops", style="bold", end="")
         console.print(f"  data in {settings.DATABASES['default']['NAME']}", style="dim")
         prepare_database()
         check_model()
         user = demo_user()
         run = first_incident(user, scenario)
-        if host not in settings.ALLOWED_HOSTS:
-            settings.ALLOWED_HOSTS.append("*" if host in {"0.0.0.0", "::"} else host)  # noqa: S104
+        names = names_of(host.strip("[]"), listener)
+        settings.ALLOWED_HOSTS.extend(name for name in names if name not in settings.ALLOWED_HOSTS)
         server = uvicorn.Server(
             uvicorn.Config(
                 get_default_application(), log_level="warning", lifespan="off", timeout_graceful_shutdown=2
@@ -67,11 +68,15 @@ class Command(BaseCommand):
         driving.start()
         web = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web")
         web.start()
-        base = f"http://{host}:{listener.getsockname()[1]}"
+        base = f"http://{names[0]}:{listener.getsockname()[1]}"
         trace = Trace(console)
         with Interrupt() as stopped:
             try:
                 self._welcome(console, base, user, run, server)
+                if is_wildcard(listener):
+                    console.print(f"Answers to {', '.join(names)}.", style="dim", soft_wrap=True)
+                    console.print("Set AGENTOPS_HOSTS for other names and addresses.", style="dim")
+                console.print("Ctrl-C stops. What happens now:", style="dim")
                 trace.follow_all(since=run, until=stopped)
             finally:
                 console.print("\nStopping: each run finishes its current step …", style="dim")
@@ -95,26 +100,69 @@ class Command(BaseCommand):
         console.print(f"  {link}", style="cyan", soft_wrap=True)
         if run is not None:
             console.print(f"Then watch: {base}{run.get_absolute_url()}\n", soft_wrap=True)
-        console.print("Ctrl-C stops. What happens now:", style="dim")
         sys.stdout.flush()
 
 
+def port_number(text: str) -> int:
+    """A port to listen on; 0 stands for any free one."""
+    if text.isascii() and text.isdecimal() and len(text) < 6 and int(text) <= MAX_PORT:
+        return int(text)
+    raise ArgumentTypeError(
+        f"{text[:20]!r} is no port: give a number from 1 to {MAX_PORT}, or 0 for any free one."
+    )
+
+
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, before anything else is started; CommandError when the port is taken."""
+    """A listening socket, before anything else is started; CommandError when that is not possible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise CommandError(f"Cannot listen on {host}: {error}. Choose another --host.") from error
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        if family == socket.AF_INET6:  # :: is for both families, as the printed 127.0.0.1 needs
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))
         listener.listen(128)
-    except (OSError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         listener.close()
-        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        why = "another program listens there" if taken else str(error)
-        raise CommandError(
-            f"Cannot listen on {host}:{port}: {why}. Choose another port: manage.py demo --port 8001"
-        ) from error
+        address = f"{in_address(host)}:{port}"
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            sentence = "another program listens there. Choose another port: manage.py demo --port 8001"
+        elif isinstance(error, PermissionError):
+            sentence = "this user may not. Choose a port from 1024 on: manage.py demo --port 8001"
+        else:
+            sentence = f"{error}. Choose an address of this machine: manage.py demo --host 127.0.0.1"
+        raise CommandError(f"Cannot listen on {address}: {sentence}") from error
     return listener
+
+
+def in_address(host: str) -> str:
+    """The host as it stands in a link and in a Host header."""
+    return f"[{host}]" if ":" in host else host
+
+
+def is_wildcard(listener: socket.socket) -> bool:
+    """Does it listen on every address of this machine?"""
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_unspecified
+
+
+def names_of(host: str, listener: socket.socket) -> list[str]:
+    """The names a browser reaches the listener by; the first one opens it on this machine.
+
+    A wildcard stands for the names and addresses this machine has, never for any name: else a page from
+    elsewhere could give this machine a name of its own, and read and decide through the visitor's browser.
+    """
+    if not is_wildcard(listener):
+        return [in_address(host)]
+    machine = socket.gethostname()
+    try:
+        found = {str(item[4][0]).partition("%")[0] for item in socket.getaddrinfo(machine, None)}
+    except OSError:  # a machine that does not know its own name
+        found = set()
+    names = ["127.0.0.1", "localhost", machine, *(in_address(address) for address in sorted(found))]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def demo_user() -> User:
@@ -142,24 +190,3 @@ def first_incident(user: User, scenario: str) -> Run | None:
         started_by="alert",
         scenario=incident.id,
     )
-
-
-class Interrupt:
-    """Within it, Ctrl-C and SIGTERM set an event. The first asks to stop, the third does not wait."""
-
-    def __enter__(self) -> threading.Event:
-        self._asked = threading.Event()
-        self._times = 0
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        self._before = {number: signal.signal(number, self._handle) for number in numbers}
-        return self._asked
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, *_: object) -> None:
-        self._times += 1
-        if self._times > 2:
-            os._exit(130)  # what was committed is the run; the next start goes on from there
-        self._asked.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from argparse import ArgumentParser
 from typing import Any
@@ -11,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from runs.management.startup import prepare_database
 from runs.models import Run
-from runs.reading.export import run_log
+from runs.reading.export import log_text
 
 
 class Command(BaseCommand):
@@ -36,4 +35,4 @@ class Command(BaseCommand):
             ) from error
         except Run.DoesNotExist as error:
             raise CommandError(f"There is no run {request_id}.") from error
-        self.stdout.write(json.dumps(run_log(run), ensure_ascii=False, indent=2))
+        self.stdout.write(log_text(run))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -24,7 +23,8 @@ from runs.hints import Listener
 from runs.management.startup import check_model, operating_system_user, prepare_database
 from runs.management.trace import Trace
 from runs.models import Approval, ApprovalState, Run, RunStatus
-from runs.reading.export import run_log
+from runs.reading.export import log_text
+from runs.reading.words import line, plain
 from tools.backends import estate
 
 EXIT_STATUS = {
@@ -85,7 +85,7 @@ class Command(BaseCommand):
 
     def _report(self, run: Run, as_json: bool, words: str) -> None:
         if as_json:
-            self.stdout.write(json.dumps(run_log(run), ensure_ascii=False, indent=2))
+            self.stdout.write(log_text(run))
         elif words:
             self.stdout.write(words)
 
@@ -174,10 +174,10 @@ class _Foreground:
         return True
 
     def _ask(self, approval: Approval) -> tuple[str, str]:
-        card = approval.card
-        self._console.print(f"\n{card['headline']} in {approval.environment}?", style="bold", markup=False)
-        self._console.print(f"  {approval.arguments}", style="dim", markup=False)
-        self._console.print(f"  {approval.rule}: {approval.rule_reason}", style="dim", markup=False)
+        asked = f"\n{approval.card['headline']} in {approval.environment}?"
+        self._console.print(plain(asked), style="bold", markup=False)
+        self._console.print(f"  {line(approval.arguments)}", style="dim", markup=False)
+        self._console.print(f"  {approval.rule}: {line(approval.rule_reason)}", style="dim", markup=False)
         answer = Prompt.ask("approve or reject", choices=["approve", "reject"], console=self._console)
         reason = Prompt.ask("why (sent to the agent)", default="", console=self._console)
         return answer, reason

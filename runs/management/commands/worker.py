@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import threading
 from argparse import ArgumentParser
 from typing import Any
 
@@ -10,11 +10,15 @@ from django.core.management.base import BaseCommand, CommandError
 
 from runs.engine.model import disconnect
 from runs.engine.worker import Worker
+from runs.management.interrupt import Interrupt
 from runs.management.startup import check_model, prepare_database
 
 
 class Command(BaseCommand):
-    help = "Drive queued runs until SIGTERM or Ctrl-C, then finish the current move of each run and leave."
+    help = (
+        "Drive queued runs until SIGTERM or Ctrl-C, then finish the current move of each run and leave. "
+        "A second signal leaves at once."
+    )
 
     # Checks would ask the database before this command can say what is wrong with it.
     requires_system_checks = ()
@@ -30,12 +34,16 @@ class Command(BaseCommand):
         prepare_database()
         check_model()
         worker = Worker(concurrency=concurrency)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: worker.stop())
-        self.stdout.write(f"worker {worker.name} drives up to {concurrency} runs; Ctrl-C stops it")
-        self.stdout.flush()
-        try:
-            worker.run()
-        finally:
-            disconnect()
+        with Interrupt() as asked:
+            driving = threading.Thread(target=worker.run, name="worker")
+            driving.start()
+            self.stdout.write(f"worker {worker.name} drives up to {concurrency} runs; Ctrl-C stops it")
+            self.stdout.flush()
+            try:
+                while driving.is_alive() and not asked.wait(1):
+                    pass
+            finally:
+                worker.stop()
+                driving.join()
+                disconnect()
         self.stdout.write("worker stopped; unfinished runs are in the queue")

@@ -1,0 +1,104 @@
+"""How a call ends: with a tool's result, refused, or unknown. Inside a change of the caller's."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from runs.actions.change import Change
+from runs.models import Approval, ApprovalState, Step, StepStatus
+
+RESULT_SUMMARY = 300
+OPEN = [StepStatus.PROPOSED, StepStatus.WAITING, StepStatus.READY, StepStatus.EXECUTING]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a call never runs: a kind for programs, and the sentence the model is told."""
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a tool answered: the exact text for the model. `is_unknown`: it may still take effect."""
+
+    text: str
+    is_error: bool
+    summary: str
+    error_kind: str
+    is_unknown: bool = False
+
+
+def not_run(refusal: Refusal) -> Result:
+    """The result of a call that no tool answered, in the same envelope that tools use."""
+    envelope = {
+        "status": "error",
+        "summary": refusal.message,
+        "error": {"kind": refusal.kind, "retryable": False, "message": refusal.message},
+    }
+    return Result(json.dumps(envelope, ensure_ascii=False), True, refusal.message, refusal.kind)
+
+
+def settle(current: Change, step: Step, result: Result) -> None:
+    """Store the result with the status the step has by now."""
+    step.ended_at = current.now
+    step.result = result.text
+    step.is_error = result.is_error
+    step.error_kind = result.error_kind
+    step.error = result.summary if result.is_error else ""
+    step.summary = (result.summary or step.summary)[:RESULT_SUMMARY]
+    step.save(
+        update_fields=[
+            "status",
+            "ended_at",
+            "result",
+            "is_error",
+            "error_kind",
+            "error",
+            "summary",
+            "waited_seconds",
+        ]
+    )
+
+
+def settle_refused(current: Change, step: Step, refusal: Refusal) -> None:
+    """Mark the call refused and write the result the model will read."""
+    step.status = StepStatus.REFUSED
+    settle(current, step, not_run(refusal))
+    current.event("call.refused", step=step.seq, reason=refusal.kind)
+
+
+def settle_unknown(current: Change, step: Step) -> None:
+    """It was started, and nobody knows what came of it."""
+    step.status = StepStatus.UNKNOWN
+    message = (
+        "This call was started and its result was never recorded. It may or may not have taken effect. "
+        "Read the state of production. Do not repeat the call."
+    )
+    settle(current, step, not_run(Refusal("outcome_unknown", message)))
+    current.event("call.unknown", step=step.seq)
+
+
+def close_open_steps(current: Change) -> None:
+    """The run ends: no question, call or attempt stays open behind it."""
+    for approval in Approval.objects.filter(run=current.run, state=ApprovalState.PENDING):
+        approval.state = ApprovalState.CANCELLED
+        approval.decided_at = current.now
+        approval.save(update_fields=["state", "decided_at"])
+        current.event("approval.cancelled", step=approval.step.seq, approval=approval.pk)
+    for step in Step.objects.filter(run=current.run, status__in=OPEN).order_by("seq"):
+        if step.status == StepStatus.EXECUTING and step.effect != "read":
+            settle_unknown(current, step)
+        else:
+            settle_refused(current, step, Refusal("cancelled", "The run ended first. It did not run."))
+    for attempt in Step.objects.filter(run=current.run, status=StepStatus.RUNNING):
+        attempt.status = StepStatus.FAILED
+        attempt.error_kind = "run_ended"
+        attempt.error = "The run ended in the middle of this turn."
+        attempt.usage_estimated = True
+        attempt.draft = ""
+        attempt.ended_at = current.now
+        attempt.save()
+        current.event("model.failed", step=attempt.seq, error="run_ended")
