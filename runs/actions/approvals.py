@@ -110,7 +110,8 @@ def _vote(current: Change, approval: Approval, voter: User, verdict: Verdict, re
     if verdict == Verdict.REJECT:
         _close(current, approval, ApprovalState.REJECTED)
         step.waited_seconds = (current.now - step.started_at).total_seconds()
-        said = f" Reason: {reason}" if reason else " They gave no reason."
+        stop = "" if reason.endswith((".", "!", "?")) else "."
+        said = f" Reason: {reason}{stop}" if reason else " They gave no reason."
         message = (
             f"A reviewer ({voter.get_username()}) refused this call. It did not run.{said} "
             "Do not retry it unless asked."

@@ -136,4 +136,3 @@ class Trace:
         style = "green" if run.status == "succeeded" else "yellow" if run.status == "stopped" else "red"
         self._line("■", style, f"{run.get_status_display()}.", f"{run.total_tokens:,} tokens · {cost}")
         self._quote(run.explanation, style)
-        self._quote(run.final_response, "bold")
