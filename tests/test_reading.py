@@ -134,7 +134,7 @@ def test_nothing_that_was_written_by_others_reaches_the_terminal_as_a_command(op
     Trace(Console(file=output, width=400, color_system=None)).catch_up()
     shown = output.getvalue()
     for said in ("question", "text", "reasoning", "model", "headline", "somewhere", "reason", "summary",
-                 "tool", "note", "explanation", "answer"):  # fmt: skip
+                 "tool", "note", "explanation"):  # fmt: skip
         assert f"{said} A\\u001b]0;title\\u0007B\\u001b[2J\\u009b1mC\\u202eD\\u200bE" in shown, said
     assert not set(shown) & set("\x1b\x07\x9b\r\u202e\u200b")
     assert "\n■ Succeeded." not in shown
