@@ -24,7 +24,7 @@ YES = Permission(True)
 
 
 def may_start(user: User | AnonymousUser) -> Permission:
-    """May this person start runs?"""
+    """May this person start runs, and steer those that exist?"""
     if user.has_perm("runs.start"):
         return YES
     return Permission(

@@ -194,7 +194,7 @@ class RunConsumer(LiveConsumer):
         page = read_run_page(run, selected=self.selected, viewer=viewer, now=timezone.now())
         context = {"page": page, "viewer": viewer}
         frames = self._trace(page, context)
-        for part in ("head", "notice", "verdict", "panel"):
+        for part in ("head", "notice", "controls", "verdict", "panel"):
             frames.extend(self.changed_html(part, f"runs/run.html#{part}", context))
         return frames
 

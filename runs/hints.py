@@ -19,6 +19,7 @@ from django.db import connection
 
 CHANNEL = "agentops_runs"
 POLL_SECONDS = 0.02
+IDLE_POLL_SECONDS = 0.004
 logger = logging.getLogger(__name__)
 
 SAFETY_SECONDS = 5.0  # look again after this long even without a hint
@@ -36,6 +37,7 @@ class Listener:
 
     def __init__(self) -> None:
         self._sqlite: _CommitCounter | None = None
+        self._heard_at = 0.0
         self._postgres: psycopg.Connection[Any] | None = None
         if connection.vendor == "postgresql":
             self._postgres = psycopg.connect(**_postgres_parameters(), autocommit=True)
@@ -52,10 +54,13 @@ class Listener:
             return heard
         assert self._sqlite is not None
         until = time.monotonic() + timeout
+        # In a stream of commits hints come no more often than pages look; after silence, much sooner.
+        time.sleep(min(timeout, max(0.0, self._heard_at + POLL_SECONDS - time.monotonic())))
         while not self._sqlite.changed():
             if time.monotonic() >= until:
                 return False
-            time.sleep(POLL_SECONDS)
+            time.sleep(IDLE_POLL_SECONDS)
+        self._heard_at = time.monotonic()
         return True
 
     def close(self) -> None:

@@ -94,7 +94,7 @@ def test_it_turns_any_exception_into_an_answer_without_its_details(
 
 
 def test_it_passes_on_what_a_tool_says_about_its_own_failure() -> None:
-    failure = ToolError("rate_limited", "Wait.", retryable=True, retry_after_s=5, data={"services": ["api"]})
+    failure = ToolError("rate_limited", "Wait.", retryable=True, retry_after_s=50, data={"services": ["api"]})
     envelope = json.loads(run(raises(failure)).text)
     assert list(envelope) == KEYS
     assert envelope["status"] == "error"
@@ -104,7 +104,7 @@ def test_it_passes_on_what_a_tool_says_about_its_own_failure() -> None:
     assert envelope["error"] == {
         "kind": "rate_limited",
         "retryable": True,
-        "retry_after_s": 5,
+        "retry_after_s": 50,
         "message": "Wait.",
     }
 

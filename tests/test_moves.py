@@ -297,3 +297,45 @@ def test_it_asks_once_to_go_on_after_an_empty_answer() -> None:
 def test_it_fails_with_a_sentence_on_stop_reasons_it_cannot_go_on_from(reason: str) -> None:
     finish = decide(situation(Attempt(1, "succeeded", reason)))
     assert isinstance(finish, moves.Finish) and finish.status == "failed" and finish.explanation.endswith(".")
+
+
+def mark(seq: int, name: str = "resumed") -> Note:
+    return Note(seq, name, has_words=False)
+
+
+def test_a_pause_comes_before_any_move_but_the_last() -> None:
+    asked = moves.Pause("asked", "Paused by olga.")
+    calls = (Call(2, "ready", "read"), Call(3, "waiting", "destructive"))
+    for items in [(), (Attempt(1, "succeeded", "tool_use", calls=calls),), (failure(1),)]:
+        assert decide(replace(situation(*items), pause_asked_by="olga")) == asked
+    answered = situation(Attempt(1, "succeeded", "end_turn"))
+    assert decide(replace(answered, pause_asked_by="olga")) == moves.Finish("succeeded")
+
+
+def test_a_resumed_run_goes_on_exactly_where_it_was() -> None:
+    calls = (Call(2, "ready", "read"), Call(3, "executing", "destructive"))
+    turn = Attempt(1, "succeeded", "tool_use", calls=calls)
+    assert decide(situation(turn, mark(4))) == decide(situation(turn)) == moves.Recover(calls=(3,))
+    streaming = Attempt(1, "running")
+    assert decide(situation(streaming, mark(2))) == moves.Recover(attempt=1)
+    assert decide(situation(Attempt(1, "succeeded", "end_turn"), mark(2))) == moves.Finish("succeeded")
+    summary = (Note(1, "wrap_up:steps", "Enough."), mark(2), Attempt(3, "succeeded", "end_turn"), mark(4))
+    assert decide(situation(*summary)) == moves.Finish("stopped", "steps", "Enough.")
+
+
+def test_a_retried_run_forgets_its_failures_and_does_not_take_a_bad_turn_for_an_answer() -> None:
+    failed = [failure(n, error_action="fail") for n in range(1, 7)]
+    for items in [
+        (*failed, mark(7, "retried")),
+        (Attempt(1, "succeeded", "refusal"), mark(2, "retried")),
+        (Attempt(1, "succeeded", "end_turn", is_empty=True), mark(2, "retried")),
+        (Note(1, "wrap_up:steps", "Enough."), Attempt(2, "succeeded", "end_turn"), Note(3, "retried")),
+    ]:
+        move = decide(situation(*items))
+        assert isinstance(move, moves.CallModel) and (move.attempt, move.final) == (1, False)
+
+
+def test_an_empty_answer_is_asked_about_again_in_a_follow_up() -> None:
+    empty = Attempt(4, "succeeded", "end_turn", is_empty=True)
+    asked = (Note(1, "continue"), Attempt(2, "succeeded", "end_turn"), Note(3, "follow_up"), empty)
+    assert decide(situation(*asked)) == moves.Continue()

@@ -112,7 +112,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Tool:
-    """One thing an agent can do. `version` changes whenever the model would see a different tool."""
+    """One thing an agent can do. `version` changes whenever the model would see a different tool.
+
+    `backend` names what its calls depend on; they share a circuit breaker. "": on nothing that could fail.
+    """
 
     name: str
     description: str
@@ -126,6 +129,7 @@ class Tool:
     arguments_model: type[BaseModel] = field(repr=False)
     describe: Callable[[dict[str, Any]], str] = field(repr=False)
     dry_run: Callable[..., dict[str, Any]] | None = field(repr=False, default=None)
+    backend: str = ""
 
     def definition(self) -> dict[str, Any]:
         """Name, description and schema, ready to be sent to the model as JSON."""
@@ -148,6 +152,7 @@ def tool(
     deadline_seconds: float = 20.0,
     output_limit: int = 8_000,
     dry_run: Callable[..., dict[str, Any]] | None = None,
+    backend: str = "",
 ) -> Callable[[Callable[..., Result]], Tool]:
     """Make a Tool of a function `f(context, *, typed=...) -> Result`.
 
@@ -177,6 +182,7 @@ def tool(
             arguments_model=model,
             describe=describe,
             dry_run=dry_run,
+            backend=backend,
         )
 
     return build

@@ -12,7 +12,16 @@ from runs.actions.calls import (
     start_call,
 )
 from runs.actions.change import Lease
-from runs.actions.claims import claim, claimable, end_run, hand_back, heartbeat, park, pause, resume_run
+from runs.actions.claims import claim, claimable, end_run, hand_back, heartbeat, park, pause, still_drives
+from runs.actions.controls import (
+    ASKED,
+    PAUSE,
+    RESTARTS,
+    cancel_run,
+    pause_run,
+    resume_run,
+    retry_run,
+)
 from runs.actions.errors import (
     ActionError,
     AlreadyDecided,
@@ -25,14 +34,17 @@ from runs.actions.errors import (
     UnknownAgent,
     UnknownScenario,
 )
+from runs.actions.forking import ask_follow_up, fork_run
 from runs.actions.settling import Refusal, Result
 from runs.actions.sign_in import make_sign_in_link, use_sign_in_link
 from runs.actions.starting import checked_question, start_run
 from runs.actions.turns import (
+    CHARACTERS_PER_TOKEN,
     Charge,
     CompleteTurn,
     ProposedCall,
     add_note,
+    estimate,
     fail_attempt,
     finish_turn,
     save_draft,
@@ -40,6 +52,10 @@ from runs.actions.turns import (
 )
 
 __all__ = [
+    "ASKED",
+    "CHARACTERS_PER_TOKEN",
+    "PAUSE",
+    "RESTARTS",
     "ActionError",
     "AlreadyDecided",
     "ApprovalExpired",
@@ -60,27 +76,34 @@ __all__ = [
     "add_note",
     "allow_call",
     "ask_approval",
+    "ask_follow_up",
+    "cancel_run",
     "canonical",
     "checked_question",
     "claim",
     "claimable",
     "decide",
     "end_run",
+    "estimate",
     "expire_approvals",
     "fail_attempt",
     "finish_call",
     "finish_turn",
+    "fork_run",
     "hand_back",
     "heartbeat",
     "make_sign_in_link",
     "park",
     "pause",
+    "pause_run",
     "recover_call",
     "refuse_call",
     "resume_run",
+    "retry_run",
     "save_draft",
     "start_attempt",
     "start_call",
     "start_run",
+    "still_drives",
     "use_sign_in_link",
 ]

@@ -10,10 +10,8 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from runs.actions.change import Change, Lease, change, end_waiting, one_writer, stop_clock
-from runs.actions.errors import ActionError
+from runs.actions.change import Change, Lease, change, one_writer, stop_clock
 from runs.actions.settling import close_open_steps
-from runs.actions.turns import RESUMED, create_note
 from runs.models import Run, RunStatus, Step, StepStatus
 
 CLAIMABLE = Q(status__in=[RunStatus.QUEUED, RunStatus.RUNNING])
@@ -68,6 +66,12 @@ def heartbeat(leases: Iterable[Lease]) -> None:
             )
 
 
+def still_drives(lease: Lease) -> bool:
+    """Whether this lease is worth anything: not when the run was ended or taken over meanwhile."""
+    held = Run.objects.filter(pk=lease.run_id, fence=lease.fence, lease_owner=lease.owner)
+    return held.exists()
+
+
 def hand_back(lease: Lease) -> None:
     """Stop driving in good order: the run is queued for whoever comes next."""
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
@@ -80,9 +84,11 @@ def hand_back(lease: Lease) -> None:
 def park(lease: Lease, *, until: datetime | None, reason: str, explanation: str) -> bool:
     """Free the driver until a person decides (`until` None) or until a time.
 
-    False when the reason to wait is gone already, because a decision came in between: go on driving.
+    False when something came in between, a decision or a wish of a person's: go on driving.
     """
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+        if current.run.asked_for:
+            return False
         waits = Step.objects.filter(run=current.run, status=StepStatus.WAITING).exists()
         if until is None and not waits:
             return False
@@ -111,6 +117,8 @@ def pause(lease: Lease, *, reason: str, explanation: str) -> None:
             waiting_since=current.now,
             lease_owner="",
             lease_until=None,
+            asked_for="",
+            asked_by="",
         )
         current.event("run.paused", reason=reason)
 
@@ -134,17 +142,7 @@ def end_run(
             ended_at=current.now,
             lease_owner="",
             lease_until=None,
+            asked_for="",
+            asked_by="",
         )
         current.event(f"run.{status}", reason=reason)
-
-
-def resume_run(*, run_id: int, actor: str) -> None:
-    """A person says that the reason of the pause is gone: the run goes on where it was."""
-    with change(run_id, actor=actor) as current:
-        if current.run.status != RunStatus.PAUSED:
-            raise ActionError(f"Only a paused run can be resumed; this one is {current.run.status}.")
-        end_waiting(current)
-        # A note without words for the model: what failed before it no longer decides what comes next.
-        mark = create_note(current, name=RESUMED, text="", summary=f"Resumed by {actor}.")
-        current.set(status=RunStatus.QUEUED, reason="", explanation="")
-        current.event("run.resumed", step=mark.seq)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 from runs.actions.change import Change
+from runs.actions.turns import close_attempt, estimate
 from runs.models import Approval, ApprovalState, Step, StepStatus
 
 RESULT_SUMMARY = 300
@@ -91,14 +92,16 @@ def close_open_steps(current: Change) -> None:
     for step in Step.objects.filter(run=current.run, status__in=OPEN).order_by("seq"):
         if step.status == StepStatus.EXECUTING and step.effect != "read":
             settle_unknown(current, step)
+        elif step.status == StepStatus.EXECUTING:
+            settle_refused(current, step, Refusal("cancelled", "The run ended before it answered."))
         else:
             settle_refused(current, step, Refusal("cancelled", "The run ended first. It did not run."))
     for attempt in Step.objects.filter(run=current.run, status=StepStatus.RUNNING):
-        attempt.status = StepStatus.FAILED
-        attempt.error_kind = "run_ended"
-        attempt.error = "The run ended in the middle of this turn."
-        attempt.usage_estimated = True
-        attempt.draft = ""
-        attempt.ended_at = current.now
-        attempt.save()
-        current.event("model.failed", step=attempt.seq, error="run_ended")
+        close_attempt(
+            current,
+            attempt,
+            action="retry",
+            kind="run_ended",
+            sentence="The run ended in the middle of this turn.",
+            charge=estimate(attempt),
+        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 import uuid
+from datetime import datetime
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -58,22 +60,31 @@ def start_run(
     existing = Run.objects.filter(request_id=request_id).first()
     if existing is not None:
         return _the_same(existing, question)
+    now = timezone.now()
     run = Run(
         request_id=request_id,
         agent=agent,
+        opening=_opening(question, installed[agent].environment, now),
         model=installed[agent].model,
         user_query=question,
         config=installed[agent].configuration(world=str(request_id)),
         simulated=not settings.ANTHROPIC_API_KEY,
         created_by=user,
         started_by=started_by,
-        created_at=timezone.now(),
+        created_at=now,
     )
     try:
         _store(run, scenario)
     except IntegrityError:  # the same form, sent twice at the same moment
         return _the_same(Run.objects.get(request_id=request_id), question)
     return run
+
+
+def _opening(question: str, environment: str, now: datetime) -> str:
+    """The first message of the conversation: the question, and where and when it was asked."""
+    setting = f"Environment: {environment}. The time is {now:%Y-%m-%dT%H:%M:%SZ}."
+    blocks = [{"type": "text", "text": question}, {"type": "text", "text": setting}]
+    return json.dumps({"role": "user", "content": blocks}, ensure_ascii=False)
 
 
 def _the_same(existing: Run, question: str) -> Run:

@@ -12,10 +12,11 @@ from runs import hints
 from runs.actions.change import Change, Lease, change, one_writer
 from runs.actions.errors import LeaseLost
 from runs.models import Step, StepKind, StepStatus
-from runs.money import UnitPrices, Usage
+from runs.money import UnitPrices, Usage, unit_prices
 
 DRAFT_LIMIT = 20_000
-RESUMED = "resumed"
+BYTES_PER_TOKEN = 4  # of a prompt, on average; for an estimate of what a lost attempt sent
+CHARACTERS_PER_TOKEN = 3  # of an answer, from below: an estimate errs towards more cost
 
 
 @dataclass(frozen=True)
@@ -137,18 +138,36 @@ def fail_attempt(
 ) -> None:
     """Record a failed attempt with what it cost; what had streamed is not part of the run."""
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
-        step.status = StepStatus.FAILED
-        step.ended_at = current.now
-        step.error_action = action
         step.retry_after_seconds = retry_after_seconds
-        step.error_kind = kind
-        step.error = sentence
-        step.summary = sentence[:300]
         step.api_request_id = api_request_id
-        step.draft = ""
-        cost = _book(current, step, charge)
-        step.save()
-        current.event("model.failed", step=step.seq, error=kind, action=action, cost_usd=cost)
+        close_attempt(current, step, action=action, kind=kind, sentence=sentence, charge=charge)
+
+
+def close_attempt(
+    current: Change, step: Step, *, action: str, kind: str, sentence: str, charge: Charge
+) -> None:
+    """Inside a change: this attempt is over without an answer, and this is what it cost."""
+    step.status = StepStatus.FAILED
+    step.ended_at = current.now
+    step.error_action = action
+    step.error_kind = kind
+    step.error = sentence
+    step.summary = sentence[:300]
+    step.draft = ""
+    cost = _book(current, step, charge)
+    step.save()
+    current.event("model.failed", step=step.seq, error=kind, action=action, cost_usd=cost)
+
+
+def estimate(step: Step) -> Charge:
+    """What an attempt may have cost that ended without a word: its prompt, and what had streamed."""
+    draft = Step.objects.values_list("draft", flat=True).get(pk=step.pk)
+    usage = Usage(
+        input_tokens=max(0, step.reserved_tokens - (step.max_tokens or 0)) // BYTES_PER_TOKEN,
+        output_tokens=-(-len(draft) // CHARACTERS_PER_TOKEN),
+    )
+    prices = unit_prices(step.name, at=step.started_at, prompt_tokens=usage.prompt_tokens)
+    return Charge(usage, prices, estimated=True)
 
 
 def add_note(lease: Lease, *, name: str, text: str, summary: str) -> None:

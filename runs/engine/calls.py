@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import Any
+
+from django.db import connections
 
 from runs import actions
 from runs.actions import Lease, Question, Refusal, Result
 from runs.models import Run, Step, StepKind
 from tools import boundary, policy, registry
-from tools.base import Tool, ToolContext
+from tools.base import Outcome, Tool, ToolContext
+
+READ_THREADS = 8  # reads of one turn that are under way at once
 
 # What a dry run may find wrong that the model can put right by itself: no person is asked about it.
 CORRECTABLE = frozenset(
@@ -56,19 +64,96 @@ def authorize(lease: Lease, run: Run, steps: list[Step], step: Step) -> None:
     actions.ask_approval(lease, step.seq, question)
 
 
-def run_tool(lease: Lease, run: Run, steps: list[Step], step: Step) -> None:
-    """Commit START, run the tool on exactly the authorised bytes, record its result.
+def run_tools(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) -> None:
+    """Run these authorised calls and record each result: reads at once, effects after them, one by one.
+
+    All starts of the reads are committed in the order of the model before the first of them runs; results
+    are recorded in the order in which they come. Raises LeaseLost as soon as a row shows that somebody
+    else drives the run: what still runs is left alone, what has not begun never does.
+    """
+    chosen = [next(step for step in steps if step.seq == seq) for seq in seqs]
+    reads = [step for step in chosen if step.effect == "read"]
+    started = [begun for step in reads if (begun := _start(lease, run, steps, step)) is not None]
+    _run_reads(lease, started)
+    for step in chosen:
+        if step.effect != "read" and (begun := _start(lease, run, steps, step)) is not None:
+            _record(lease, begun, _ask(begun))
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A call whose START marker is committed: from here on only its outcome is missing."""
+
+    step: Step
+    tool: Tool
+    arguments: str
+    context: ToolContext
+
+
+def _start(lease: Lease, run: Run, steps: list[Step], step: Step) -> _Started | None:
+    """Commit START on exactly the authorised bytes; None when the call may not run and is settled.
 
     Tool, offer and policy are looked at again: they may have changed while a person decided.
     """
     tool, refusal = _permitted(run, steps, step)
     if tool is None or refusal is not None:
         actions.refuse_call(lease, step.seq, refusal or _unknown(step.name, run.frozen))
-        return
+        return None
     arguments = actions.start_call(lease, step.seq, tool_version=tool.version)
-    if arguments is None:
+    return None if arguments is None else _Started(step, tool, arguments, context(run, step))
+
+
+def _run_reads(lease: Lease, calls: list[_Started]) -> None:
+    """Run started reads side by side; this thread records what comes back, as soon as it does.
+
+    The threads are daemons and end with their calls, each of which ends by its tool's deadline.
+    """
+    if len(calls) <= 1:
+        for call in calls:
+            _record(lease, call, _ask(call))
         return
-    outcome = boundary.call(tool, json.loads(arguments), context(run, step))
+    waiting: SimpleQueue[_Started] = SimpleQueue()
+    done: SimpleQueue[tuple[_Started, Outcome | BaseException]] = SimpleQueue()
+    given_up = threading.Event()
+    for call in calls:
+        waiting.put(call)
+    for _ in range(min(READ_THREADS, len(calls))):
+        threading.Thread(target=_work, args=(waiting, done, given_up), name="read", daemon=True).start()
+    try:
+        for _ in calls:
+            call, outcome = done.get()
+            if isinstance(outcome, BaseException):
+                raise outcome
+            _record(lease, call, outcome)
+    finally:
+        given_up.set()
+
+
+def _work(
+    waiting: SimpleQueue[_Started],
+    done: SimpleQueue[tuple[_Started, Outcome | BaseException]],
+    given_up: threading.Event,
+) -> None:
+    """Ask one waiting call after the other, until there is none or nobody wants to know."""
+    try:
+        while not given_up.is_set():
+            call = waiting.get_nowait()
+            try:
+                done.put((call, _ask(call)))
+            except BaseException as error:  # whoever waits for this call must not wait for ever
+                done.put((call, error))
+    except Empty:
+        return
+    finally:
+        connections.close_all()
+
+
+def _ask(call: _Started) -> Outcome:
+    return boundary.call(call.tool, json.loads(call.arguments), call.context)
+
+
+def _record(lease: Lease, call: _Started, outcome: Outcome) -> None:
+    step, tool = call.step, call.tool
     # An earlier attempt may have acted, too: an error now does not say that nothing happened.
     uncertain = outcome.may_have_acted or (step.attempt > 1 and outcome.is_error and tool.effect != "read")
     if uncertain and tool.idempotency == "key":
@@ -106,7 +191,7 @@ def _permitted(run: Run, steps: list[Step], step: Step) -> tuple[Tool | None, Re
         return tool, None  # the boundary explains wrong arguments, and a newer version only reads, too
     if problem := boundary.invalid_arguments(tool, json.loads(step.arguments)):
         return tool, Refusal("invalid_argument", f"{problem} It did not run.")
-    if tool.version != step.tool_version:
+    if tool.version != step.tool_version or tool.effect != step.effect:
         return tool, Refusal("changed", "The tool changed since this call was proposed. It did not run.")
     verdict = _verdict(tool, json.loads(step.arguments), run)
     if verdict.kind == "deny":

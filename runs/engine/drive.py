@@ -40,7 +40,7 @@ def drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
     try:
         _drive(lease, should_stop)
     except actions.LeaseLost:
-        logger.info("run %s is driven by another worker now", lease.run_id)
+        logger.info("run %s was cancelled or is driven by another; what came late is dropped", lease.run_id)
     except (OperationalError, InterfaceError) as error:
         logger.warning("run %s left alone, the database does not answer: %s", lease.run_id, error)
     except Exception:
@@ -90,8 +90,7 @@ def make(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> bool:
             for seq in seqs:
                 calls.authorize(lease, run, steps, _step(steps, seq))
         case moves.RunTools(seqs):
-            for seq in seqs:
-                calls.run_tool(lease, run, steps, _step(steps, seq))
+            calls.run_tools(lease, run, steps, seqs)
         case moves.Recover(cut_off, attempt):
             for seq in cut_off:
                 calls.recover(lease, _step(steps, seq))
@@ -132,6 +131,7 @@ def situation(run: Run, steps: list[Step]) -> moves.Situation:
         largest_answer=configuration["largest_answer"],
         prices=unit_prices(configuration["model"], at=now, prompt_tokens=facts.prompt_tokens),
         now=now,
+        pause_asked_by=run.asked_by if run.asked_for == actions.PAUSE else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -37,11 +38,12 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Note:
-    """Words of ours in the conversation."""
+    """Words of ours in the conversation, or without words a mark that the model is not sent."""
 
     seq: int
     name: str
     summary: str = ""
+    has_words: bool = True
 
 
 Item = Attempt | Note
@@ -74,10 +76,10 @@ def history(run: Run, steps: list[Step]) -> History:
             call = Call(step.seq, step.status, step.effect, step.error_kind)
             calls.setdefault(step.parent_id, []).append(call)
     items: list[Item] = []
-    size = PROMPT_OVERHEAD + len(run.config.encode()) + len(run.user_query.encode())
+    size = PROMPT_OVERHEAD + len(run.config.encode()) + len(run.opening.encode())
     for step in steps:
         if step.kind == StepKind.NOTE:
-            items.append(Note(step.seq, step.name, step.summary))
+            items.append(Note(step.seq, step.name, step.summary, has_words=bool(step.message)))
         elif step.kind == StepKind.MODEL:
             items.append(_attempt(step, tuple(calls.get(step.pk, ()))))
         size += len(step.message.encode()) + len(step.result.encode())
@@ -109,22 +111,14 @@ def messages(run: Run, steps: list[Step]) -> list[dict[str, Any]]:
     for step in steps:
         if step.kind == StepKind.TOOL:
             results.setdefault(step.parent_id, []).append(_tool_result(step))
-    conversation: list[dict[str, Any]] = [_first_message(run)]
+    conversation: list[dict[str, Any]] = [json.loads(run.opening)]
     for step in steps:
         if step.kind == StepKind.NOTE:
             _say(conversation, step.content)
-        elif step.kind == StepKind.MODEL and step.status == StepStatus.SUCCEEDED and step.content:
+        elif step.is_replayed:
             conversation.append({"role": "assistant", "content": step.content})
             _say(conversation, results.get(step.pk, []))
     return conversation
-
-
-def _first_message(run: Run) -> dict[str, Any]:
-    setting = f"Environment: {run.frozen['environment']}. The time is {run.created_at:%Y-%m-%dT%H:%M:%SZ}."
-    return {
-        "role": "user",
-        "content": [{"type": "text", "text": run.user_query}, {"type": "text", "text": setting}],
-    }
 
 
 def _tool_result(step: Step) -> dict[str, Any]:

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from runs.actions import ASKED, RESTARTS
 from runs.agents import Limits
 from runs.engine.history import Attempt, Call, History, Note
 from runs.engine.limits import Exceeded, Spent, counted, reserve
+from runs.models import GOOD_ENDS
 from runs.money import UnitPrices
 
 MAX_ATTEMPTS = 6
@@ -105,19 +107,35 @@ class Situation:
     largest_answer: int
     prices: UnitPrices | None
     now: datetime
+    pause_asked_by: str = ""
 
 
 def decide(situation: Situation) -> Move:
-    """The next move of the run."""
+    """The next move of the run. A pause that a person asked for comes first, unless the run is over."""
+    move = _next_move(situation)
+    if situation.pause_asked_by and not isinstance(move, Finish):
+        return Pause(ASKED, f"Paused by {situation.pause_asked_by}.")
+    return move
+
+
+def _next_move(situation: Situation) -> Move:
     items = situation.history.items
-    last = items[-1] if items else None
-    if isinstance(last, Attempt):
-        if last.status == "running":
-            return Recover(attempt=last.seq)
-        if last.status == "failed":
-            return _after_failure(situation, last)
-        return _next_call(last.calls) or _after_turn(situation, last)
-    return _call(situation)
+    last = next((item for item in reversed(items) if isinstance(item, Attempt)), None)
+    if last is None:
+        return _call(situation)
+    if last.status == "running":
+        return Recover(attempt=last.seq)
+    if (move := _next_call(last.calls)) is not None:
+        return move
+    notes = [item for item in items if isinstance(item, Note) and item.seq > last.seq]
+    if any(note.has_words for note in notes):
+        return _call(situation)
+    if last.status == "failed":
+        # A person resumed or retried it: what failed before that no longer counts.
+        return _call(situation) if notes else _after_failure(situation, last)
+    if notes and (last.is_empty or last.stop_reason not in GOOD_ENDS):
+        return _call(situation)
+    return _after_turn(situation, last)
 
 
 def is_about_size(move: WrapUp | Finish) -> bool:
@@ -132,8 +150,18 @@ def wrapped_up(history: History) -> bool:
 
 
 def _summary_note(history: History) -> Note | None:
-    notes = (item for item in history.items if isinstance(item, Note))
-    return next((note for note in notes if note.name.startswith(WRAP_UP)), None)
+    return next((note for note in _notes(history) if note.name.startswith(WRAP_UP)), None)
+
+
+def _notes(history: History) -> list[Note]:
+    """Our notes since the run was last given something new to do."""
+    notes: list[Note] = []
+    for item in reversed(history.items):
+        if isinstance(item, Note):
+            if item.name in RESTARTS:
+                break
+            notes.append(item)
+    return notes
 
 
 def _next_call(calls: tuple[Call, ...]) -> Move | None:
@@ -213,8 +241,7 @@ def _after_turn(situation: Situation, turn: Attempt) -> Move:
     if turn.stop_reason in {"end_turn", "stop_sequence"}:
         if not turn.is_empty:
             return Finish("succeeded")
-        asked = any(isinstance(item, Note) and item.name == CONTINUE for item in history.items)
-        if asked:
+        if any(note.name == CONTINUE for note in _notes(history)):
             return Finish("failed", "empty_answer", "The model ended its turn without an answer, twice.")
         return Continue()
     return _failed_by(turn.stop_reason)

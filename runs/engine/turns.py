@@ -12,20 +12,18 @@ import httpx2
 from django.utils import timezone
 
 from runs import actions
-from runs.actions import Charge, CompleteTurn, Lease, ProposedCall
-from runs.claude import Draft, Turn, TurnFailed, request_body, request_sha256, stream_turn
+from runs.actions import CHARACTERS_PER_TOKEN, Charge, CompleteTurn, Lease, ProposedCall
+from runs.claude import Draft, Stopped, Turn, TurnFailed, request_body, request_sha256, stream_turn
 from runs.engine import model, moves
 from runs.engine.history import history, messages
 from runs.models import Run, Step
-from runs.money import Usage, unit_prices, usage_from_api
+from runs.money import unit_prices, usage_from_api
 from tools import registry
 from tools.redaction import visible
 
 TURN_DEADLINE = 600.0  # seconds for one answer, however lively its stream is
 SUMMARY_DEADLINE = 120.0
 SHORTEST_DEADLINE = 10.0
-BYTES_PER_TOKEN = 4  # of a prompt, on average; for an estimate of what a lost attempt sent
-CHARACTERS_PER_TOKEN = 3  # of an answer, from below: an estimate errs towards more cost
 COUNT_MARGIN = 10  # a tenth, and ten tokens
 LONGEST_ID = 128
 # Failures after which nothing was reported and something may be billed all the same.
@@ -63,8 +61,10 @@ def call_model(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel)
             body,
             deadline_seconds=_deadline(run, final=move.final),
             on_draft=lambda draft: actions.save_draft(lease, step, _shown(draft)),
-            should_stop=lambda: False,
+            should_stop=lambda: not actions.still_drives(lease),
         )
+    except Stopped as stopped:
+        raise actions.LeaseLost("The run was ended or taken over in the middle of this turn.") from stopped
     except TurnFailed as failure:
         _record_failure(lease, step, failure)
         return
@@ -95,19 +95,13 @@ def count_prompt(run: Run, steps: list[Step]) -> int:
 
 def abandon(lease: Lease, step: Step) -> None:
     """The worker of this attempt died: it is over, and what it may have cost is estimated."""
-    draft = Step.objects.values_list("draft", flat=True).get(pk=step.pk)
-    usage = Usage(
-        input_tokens=max(0, step.reserved_tokens - (step.max_tokens or 0)) // BYTES_PER_TOKEN,
-        output_tokens=-(-len(draft) // CHARACTERS_PER_TOKEN),
-    )
-    prices = unit_prices(step.name, at=step.started_at, prompt_tokens=usage.prompt_tokens)
     actions.fail_attempt(
         lease,
         step,
         action="retry",
         kind="worker_lost",
         sentence="The worker process ended in the middle of this turn.",
-        charge=Charge(usage, prices, estimated=True),
+        charge=actions.estimate(step),
     )
 
 

@@ -54,9 +54,10 @@ class Heart:
             self._leases[lease.run_id] = lease
 
     def release(self, lease: Lease) -> None:
-        """Let it go."""
+        """Let it go, unless this process holds the run by a newer lease."""
         with self._lock:
-            self._leases.pop(lease.run_id, None)
+            if self._leases.get(lease.run_id) == lease:
+                del self._leases[lease.run_id]
 
     def _beat(self) -> None:
         while not self._stop.wait(settings.AGENTOPS_LEASE_SECONDS / 4):

@@ -13,6 +13,7 @@ from django.db import models
 from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.functional import cached_property
 
 
 class RunStatus(models.TextChoices):
@@ -40,13 +41,21 @@ class Run(models.Model):
     explanation = models.TextField(blank=True, default="")
     # Frozen at start, exact JSON text: model, max_tokens, system, tools, thinking, limits, environment.
     config = models.TextField()
+    # Limits that a person changed since, as JSON; the frozen text stays, requests are made of it.
+    limits = models.TextField(blank=True, default="")
+    # The first message of the conversation, exact JSON text; a fork has that of the run it came from.
+    opening = models.TextField(blank=True, default="")
     simulated = models.BooleanField(default=False)
     source = models.CharField(max_length=12, default="native")
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="runs"
     )
     started_by = models.CharField(max_length=150)  # who, in words, also when it was no user
-    parent_run = models.ForeignKey("self", null=True, blank=True, on_delete=models.PROTECT)
+    parent_run = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="forks"
+    )
+    # So many first steps are copies of the parent's: they cost nothing here.
+    copied_steps = models.PositiveIntegerField(default=0)
     final_response = models.TextField(blank=True, default="")
 
     # Totals, kept in the transaction that changes them.
@@ -70,6 +79,9 @@ class Run(models.Model):
     driving_since = models.DateTimeField(null=True, blank=True)
     driven_seconds = models.FloatField(default=0)
     retry_at = models.DateTimeField(null=True, blank=True)
+    # What a person asked the driver for; it is done before the next move.
+    asked_for = models.CharField(max_length=12, blank=True, default="")
+    asked_by = models.CharField(max_length=150, blank=True, default="")
 
     # The lease: whoever holds it drives the run. Every write of a driver checks the fence.
     lease_owner = models.CharField(max_length=100, blank=True, default="")
@@ -106,9 +118,24 @@ class Run(models.Model):
     def is_ended(self) -> bool:
         return self.status in ENDED
 
+    def is_driven(self, now: datetime) -> bool:
+        """Whether a worker makes its moves now."""
+        return self.lease_until is not None and self.lease_until > now
+
     @property
     def frozen(self) -> dict[str, Any]:
-        """The frozen configuration as a dictionary; requests are built from it, never from memory."""
+        """The frozen configuration as a dictionary; requests are built from it, never from memory.
+
+        Its limits are those that hold now: a person may have raised them.
+        """
+        if self.limits:
+            limits = self._configuration["limits"] | json.loads(self.limits)
+            return self._configuration | {"limits": limits}
+        return self._configuration
+
+    @cached_property
+    def _configuration(self) -> dict[str, Any]:
+        """As it was frozen; decoded once, because the text never changes."""
         loaded: dict[str, Any] = json.loads(self.config)
         return loaded
 

@@ -32,6 +32,8 @@ class StepStatus(models.TextChoices):
     REFUSED = "refused", "Refused"
 
 
+# A turn that ended otherwise (a refusal, an answer cut off) is not said again to the model.
+GOOD_ENDS = frozenset({"end_turn", "stop_sequence", "tool_use", "pause_turn"})
 SETTLED = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.UNKNOWN, StepStatus.REFUSED})
 
 
@@ -119,6 +121,12 @@ class Step(models.Model):
         """The content blocks of the stored message, as they came in; decoded once."""
         blocks: list[dict[str, Any]] = json.loads(self.message)["content"] if self.message else []
         return blocks
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether it is a turn that every later request holds."""
+        whole = self.kind == StepKind.MODEL and self.status == StepStatus.SUCCEEDED
+        return whole and self.stop_reason in GOOD_ENDS and bool(self.content)
 
     @property
     def is_settled(self) -> bool:

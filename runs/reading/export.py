@@ -46,6 +46,8 @@ def run_log(run: Run) -> dict[str, Any]:
         "model_calls": [_model_call(step) for step in turns],
         "approvals": _approvals(run),
         "started_by": run.started_by,
+        "parent_run": str(run.parent_run.request_id) if run.parent_run else None,
+        "copied_steps": run.copied_steps,
         "created_at": run.created_at.isoformat(),
         "started_at": run.started_at.isoformat() if run.started_at else None,
         "ended_at": run.ended_at.isoformat() if run.ended_at else None,

@@ -135,6 +135,8 @@ def _gated_calls_were_decided(rows: Rows) -> Iterator[str]:
     for step in rows.steps:
         if step.effect != "destructive" or step.status not in STARTED:
             continue
+        if step.seq <= rows.run.copied_steps:  # it was decided on in the run it was copied from
+            continue
         approval = decided.get(step.pk)
         if approval is None:
             yield f"call {step.seq} started without an approval"

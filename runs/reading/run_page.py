@@ -17,6 +17,7 @@ from tools.models import Ticket
 
 TITLE_CHARACTERS = 60
 QUESTION_CHARACTERS = 400
+MAX_FORKS = 20
 STATUS_WORDS = {RunStatus.WAITING: "Waiting for a person"}
 VERDICT_WORDS = {RunStatus.SUCCEEDED: "Answered", RunStatus.STOPPED: "Stopped at a limit"}
 
@@ -52,6 +53,7 @@ class RunPageView:
     tickets: tuple[str, ...]
     checks: tuple[Check, ...]
     evidence: dict[str, int]  # evidence id -> number of the step
+    forks: tuple[Run, ...]  # runs that go on from a step of this one
 
     @property
     def run(self) -> Run:
@@ -92,6 +94,13 @@ class RunPageView:
         return VERDICT_WORDS.get(RunStatus(self.run.status), "")
 
     @property
+    def reached_limit(self) -> str:
+        """The value of the limit that stopped the run; empty when none did."""
+        if self.run.status != RunStatus.STOPPED:
+            return ""
+        return str((self.run.frozen.get("limits") or {}).get(self.run.reason, ""))
+
+    @property
     def notice(self) -> Notice | None:
         return _notice(self.run)
 
@@ -111,6 +120,7 @@ def read_run_page(run: Run, *, selected: int | None, viewer: User, now: datetime
         tickets=tuple(tickets.values_list("reference", flat=True)[:5]),
         checks=_checks(run) if run.final_response else (),
         evidence=_evidence(run) if run.final_response else {},
+        forks=tuple(run.forks.only("pk", "request_id", "parent_run").order_by("pk")[:MAX_FORKS]),
     )
 
 

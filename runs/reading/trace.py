@@ -120,7 +120,7 @@ class Trace:
 
 def find_run(request_id: UUID) -> Run | None:
     """The run of this id, with who started it."""
-    return Run.objects.select_related("created_by").filter(request_id=request_id).first()
+    return Run.objects.select_related("created_by", "parent_run").filter(request_id=request_id).first()
 
 
 def read_trace(run: Run, *, viewer: User, now: datetime) -> Trace:

@@ -70,5 +70,5 @@ def _target(request: HttpRequest) -> str:
     target = request.POST.get("next") or request.GET.get("next") or ""
     if target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None):
         # A form that was sent without a session cannot be sent again by going to its address.
-        return re.sub(r"/(decide|resume)/?$", "/", target)
+        return re.sub(r"/(decide|cancel|pause|resume|retry|fork|ask)/?$", "/", target)
     return settings.LOGIN_REDIRECT_URL

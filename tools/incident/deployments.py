@@ -26,7 +26,7 @@ def _headline(arguments: dict[str, Any]) -> str:
     return line + (f", {', '.join(map(str, kinds))}" if kinds else "")
 
 
-@tool(effect="read", describe=_headline, deadline_seconds=20)
+@tool(effect="read", describe=_headline, deadline_seconds=20, backend="estate")
 def list_recent_deployments(
     context: ToolContext,
     *,

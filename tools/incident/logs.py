@@ -66,7 +66,7 @@ Cursor = Annotated[
 ]
 
 
-@tool(effect="read", describe=_headline, deadline_seconds=20)
+@tool(effect="read", describe=_headline, deadline_seconds=20, backend="estate")
 def search_logs(
     context: ToolContext,
     *,

@@ -33,7 +33,7 @@ def _headline(arguments: dict[str, Any]) -> str:
     return line
 
 
-@tool(effect="read", describe=_headline, deadline_seconds=20)
+@tool(effect="read", describe=_headline, deadline_seconds=20, backend="estate")
 def get_metrics(
     context: ToolContext,
     *,

@@ -88,7 +88,14 @@ def _dry_run(
     return _plan(asking.connect(context), service_name, mode, older_than, expected_effect).card
 
 
-@tool(effect="destructive", idempotency="key", describe=_headline, dry_run=_dry_run, deadline_seconds=60)
+@tool(
+    effect="destructive",
+    idempotency="key",
+    describe=_headline,
+    dry_run=_dry_run,
+    deadline_seconds=60,
+    backend="estate",
+)
 def restart_connection_pool(
     context: ToolContext,
     *,

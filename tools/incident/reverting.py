@@ -140,7 +140,14 @@ def _dry_run(
     return _plan(backend, deployment_id, to_deployment_id, bool(acknowledge_migration), expected_effect).card
 
 
-@tool(effect="destructive", idempotency="key", describe=_headline, dry_run=_dry_run, deadline_seconds=60)
+@tool(
+    effect="destructive",
+    idempotency="key",
+    describe=_headline,
+    dry_run=_dry_run,
+    deadline_seconds=60,
+    backend="estate",
+)
 def revert_deployment(
     context: ToolContext,
     *,

@@ -88,7 +88,14 @@ def _dry_run(
     return _plan(backend, service_name, replicas, expected_current_replicas, expected_effect).card
 
 
-@tool(effect="destructive", idempotency="key", describe=_headline, dry_run=_dry_run, deadline_seconds=60)
+@tool(
+    effect="destructive",
+    idempotency="key",
+    describe=_headline,
+    dry_run=_dry_run,
+    deadline_seconds=60,
+    backend="estate",
+)
 def scale_service(
     context: ToolContext,
     *,

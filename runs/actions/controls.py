@@ -1,0 +1,167 @@
+"""What people do with a run besides deciding on its calls: cancel, pause, resume, retry.
+
+Every action is one transaction with its event. All raise ActionError with a sentence when they do not apply.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from runs.actions.change import Change, change, end_waiting, stop_clock
+from runs.actions.errors import ActionError
+from runs.actions.settling import close_open_steps
+from runs.actions.turns import create_note
+from runs.models import Run, RunStatus
+
+PAUSE = "pause"  # what a driver may be asked for
+ASKED = "asked"  # the reason of a pause that a person asked for
+RESUMED, RETRIED, FORKED, FOLLOW_UP = "resumed", "retried", "forked", "follow_up"  # names of notes
+RESTARTS = frozenset({RETRIED, FORKED, FOLLOW_UP})  # after these, earlier summaries no longer count
+LARGEST_LIMIT = 10**9
+GO_ON = "A person raised the limit. Go on with the task where you were; you may call tools again."
+
+
+def cancel_run(*, run_id: int, actor: str) -> None:
+    """End the run now, in whatever state it is and whoever drives it.
+
+    Questions are withdrawn, calls that did not start are refused, a change that had started is unknown, and
+    a turn that streams is paid for by estimate. The driver loses its lease: nothing it still has is stored.
+    """
+    with change(run_id, actor=actor) as current:
+        if current.run.is_ended:
+            raise ActionError(f"This run has ended already: it {_is(current.run)}.")
+        end_waiting(current)
+        close_open_steps(current)
+        _take_from_driver(current)
+        current.set(
+            status=RunStatus.CANCELLED,
+            reason="cancelled",
+            explanation=f"Cancelled by {actor}.",
+            ended_at=current.now,
+        )
+        current.event("run.cancelled", reason="cancelled")
+
+
+def pause_run(*, run_id: int, actor: str) -> bool:
+    """Make no further move until a person resumes the run.
+
+    True when it is paused now; False when a worker drives it and pauses it after its current move.
+    """
+    with change(run_id, actor=actor) as current:
+        run = current.run
+        if run.is_ended or run.status == RunStatus.PAUSED:
+            raise ActionError(f"Only a run that goes on can be paused; this one {_is(run)}.")
+        if run.asked_for:
+            raise ActionError(f"{run.asked_by} has asked for a pause already. The current move ends first.")
+        if run.is_driven(current.now):
+            current.set(asked_for=PAUSE, asked_by=actor)
+            current.event("run.pause_asked")
+            return False
+        _take_from_driver(current)
+        current.set(
+            status=RunStatus.PAUSED,
+            reason=ASKED,
+            explanation=f"Paused by {actor}.",
+            waiting_since=run.waiting_since or current.now,
+        )
+        current.event("run.paused", reason=ASKED)
+    return True
+
+
+def resume_run(*, run_id: int, actor: str) -> None:
+    """A person says that the reason of the pause is gone: the run goes on where it was.
+
+    A pause that was asked for and did not come yet is taken back.
+    """
+    with change(run_id, actor=actor) as current:
+        if current.run.asked_for:
+            current.set(asked_for="", asked_by="")
+            current.event("run.resumed")
+            return
+        if current.run.status != RunStatus.PAUSED:
+            raise ActionError(f"Only a paused run can be resumed; this one {_is(current.run)}.")
+        end_waiting(current)
+        # A note without words for the model: what failed before it no longer decides what comes next.
+        mark = create_note(current, name=RESUMED, text="", summary=f"Resumed by {actor}.")
+        current.set(status=RunStatus.QUEUED, reason="", explanation="")
+        current.event("run.resumed", step=mark.seq)
+
+
+def retry_run(*, run_id: int, actor: str, limits: Mapping[str, str] | None = None) -> None:
+    """Let a failed or stopped run go on after its last good step; `limits` are raised, such as cost_usd to 5.
+
+    What was paid and counted stays so. One that was stopped by a limit needs a higher one.
+    """
+    with change(run_id, actor=actor) as current:
+        run = current.run
+        if run.status not in {RunStatus.FAILED, RunStatus.STOPPED}:
+            raise ActionError(f"Only a failed or stopped run can be retried; this one {_is(run)}.")
+        raised = _raised(run, limits or {})
+        stopped = run.status == RunStatus.STOPPED
+        if stopped and run.reason in run.frozen["limits"] and run.reason not in raised:
+            limit = run.frozen["limits"][run.reason]
+            raise ActionError(f"It would stop again at its limit {run.reason} {limit}. Give a higher one.")
+        mark = create_note(
+            current, name=RETRIED, text=GO_ON if stopped else "", summary=f"Retried by {actor}."
+        )
+        if raised:
+            kept: dict[str, Any] = json.loads(run.limits) if run.limits else {}
+            current.set(limits=json.dumps(kept | {name: now["new"] for name, now in raised.items()}))
+        current.set(
+            status=RunStatus.QUEUED,
+            reason="",
+            explanation="",
+            final_response="",
+            ended_at=None,
+            retry_at=None,
+        )
+        current.event("run.retried", step=mark.seq, limits=raised)
+
+
+def _take_from_driver(current: Change) -> None:
+    """Nobody drives the run from now on; the next write of a driver fails."""
+    until = current.run.lease_until
+    stop_clock(current, min(until, current.now) if until else None)
+    current.set(
+        fence=current.run.fence + 1,
+        lease_owner="",
+        lease_until=None,
+        retry_at=None,
+        asked_for="",
+        asked_by="",
+    )
+
+
+def _raised(run: Run, wanted: Mapping[str, str]) -> dict[str, dict[str, str | int]]:
+    """Old and new value of each limit that is to be raised."""
+    limits = run.frozen["limits"] if wanted else {}
+    raised: dict[str, dict[str, str | int]] = {}
+    for name, text in wanted.items():
+        if name not in limits:
+            raise ActionError(f"There is no limit {name!r}. Known: {', '.join(sorted(limits))}.")
+        new = _amount(name, text)
+        if new <= Decimal(str(limits[name])):
+            raise ActionError(f"The limit {name} is {limits[name]} already. Give a higher one.")
+        raised[name] = {"old": limits[name], "new": f"{new:f}" if name == "cost_usd" else int(new)}
+    return raised
+
+
+def _amount(name: str, text: str) -> Decimal:
+    try:
+        amount = Decimal(text.strip())
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    whole = name == "cost_usd" or amount == amount.to_integral_value()
+    if not amount.is_finite() or not whole or amount > LARGEST_LIMIT:
+        kind = "an amount in USD" if name == "cost_usd" else "a whole number"
+        raise ActionError(f"The limit {name} cannot be {text!r}. Give {kind}, such as {name} 5.")
+    return amount
+
+
+def _is(run: Run) -> str:
+    """The status as the end of a sentence."""
+    words = {RunStatus.SUCCEEDED: "succeeded", RunStatus.STOPPED: "was stopped", RunStatus.FAILED: "failed"}
+    return words.get(RunStatus(run.status), f"is {run.status}")
