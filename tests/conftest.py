@@ -10,13 +10,16 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from pytest_django.fixtures import Settings
+
+from runs.engine import model
 
 # Playwright's sync API keeps a running loop in the main thread, where tests read the database.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
@@ -58,6 +61,19 @@ def second_operator(db: None) -> User:
 def viewer(db: None) -> User:
     """May look."""
     return _user("vera")
+
+
+@pytest.fixture
+def faults(settings: Settings) -> Iterator[Callable[[str], None]]:
+    """Scripts the simulator of this process; the next run meets a fresh one."""
+
+    def script(text: str) -> None:
+        model.disconnect()
+        settings.AGENTOPS_SIMULATOR_FAULTS = text
+
+    script("")
+    yield script
+    model.disconnect()
 
 
 UNWANTED = ("ANTHROPIC", "DJANGO", "DATABASE", "PYTHONDONTWRITEBYTECODE")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from io import StringIO
 from typing import Any
@@ -30,20 +30,7 @@ from tools import registry
 from tools.base import Result as ToolResult
 from tools.base import ToolContext, tool
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def faults(settings: Settings) -> Iterator[Callable[[str], None]]:
-    """A fresh simulator for each test, with a script when the test wants one."""
-
-    def script(text: str) -> None:
-        model.disconnect()
-        settings.AGENTOPS_SIMULATOR_FAULTS = text
-
-    script("")
-    yield script
-    model.disconnect()
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("faults")]
 
 
 def in_a_thread(act: Callable[[], object]) -> threading.Thread:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -25,19 +25,6 @@ from tools.base import ToolContext, tool
 from tools.models import Ticket, WorldAction
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def faults(settings: Settings) -> Iterator[Callable[[str], None]]:
-    """Scripts the simulator of this process; the next run meets a fresh one."""
-
-    def script(text: str) -> None:
-        model.disconnect()
-        settings.AGENTOPS_SIMULATOR_FAULTS = text
-
-    script("")
-    yield script
-    model.disconnect()
 
 
 def drive_to_the_end(run: Run, voter: User | None = None, verdict: str = "approve") -> Run:

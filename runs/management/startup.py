@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import time
+import uuid
 
 from django.conf import settings
 from django.contrib.auth.models import Permission, User
@@ -83,3 +84,16 @@ def allow_operating(user: User) -> None:
     user.user_permissions.add(
         *Permission.objects.filter(content_type__app_label="runs", codename__in=["decide", "start"])
     )
+
+
+def run_named(request_id: str) -> Run:
+    """The run of this request id; CommandError when it is none (status 2) or there is no such run."""
+    try:
+        return Run.objects.get(request_id=uuid.UUID(request_id))
+    except ValueError as error:
+        raise CommandError(
+            f"{request_id!r} is not a request id: it looks like 8f2c41d0-1b2c-4d3e-8f90-a1b2c3d4e5f6.",
+            returncode=2,
+        ) from error
+    except Run.DoesNotExist as error:
+        raise CommandError(f"There is no run {request_id}.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from argparse import ArgumentParser
 from typing import Any
 
@@ -10,7 +9,7 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError
 
 from runs import actions
-from runs.management.startup import operating_system_user, prepare_database
+from runs.management.startup import operating_system_user, prepare_database, run_named
 from runs.models import Run
 
 VERBS = {
@@ -50,7 +49,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, verb: str, request_id: str, **options: Any) -> None:
         """Act and say what happened; exit status 1 when it does not apply, 2 when it was mistyped."""
         prepare_database()
-        run = _find(request_id)
+        run = run_named(request_id)
         try:
             self.stdout.write(_act(verb, run, operating_system_user(), options))
         except actions.ActionError as error:
@@ -79,18 +78,6 @@ def _act(verb: str, run: Run, user: User, options: dict[str, Any]) -> str:
             new = actions.ask_follow_up(run_id=run.pk, actor=actor, user=user, question=options["text"])
             return f"Run {new.request_id} answers as soon as a worker is free."
     return "The run goes on as soon as a worker is free."
-
-
-def _find(request_id: str) -> Run:
-    try:
-        return Run.objects.get(request_id=uuid.UUID(request_id))
-    except ValueError as error:
-        raise CommandError(
-            f"{request_id!r} is not a request id: it looks like 8f2c41d0-1b2c-4d3e-8f90-a1b2c3d4e5f6.",
-            returncode=2,
-        ) from error
-    except Run.DoesNotExist as error:
-        raise CommandError(f"There is no run {request_id}.") from error
 
 
 def _limits(texts: list[str]) -> dict[str, str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
-from runs.management.startup import prepare_database
-from runs.models import Run
+from runs.management.startup import prepare_database, run_named
 from runs.reading.export import log_text
 
 
@@ -26,13 +24,4 @@ class Command(BaseCommand):
     def handle(self, *args: Any, request_id: str, **options: Any) -> None:
         """Look the run up and print it."""
         prepare_database()
-        try:
-            run = Run.objects.get(request_id=uuid.UUID(request_id))
-        except ValueError as error:
-            raise CommandError(
-                f"{request_id!r} is not a request id: it looks like 8f2c41d0-1b2c-4d3e-8f90-a1b2c3d4e5f6.",
-                returncode=2,
-            ) from error
-        except Run.DoesNotExist as error:
-            raise CommandError(f"There is no run {request_id}.") from error
-        self.stdout.write(log_text(run))
+        self.stdout.write(log_text(run_named(request_id)))
