@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -106,18 +107,9 @@ def unit_prices(
 
     `raw_usage` is the API's usage object: its service tier and speed select the price.
     """
-    context = _price_context(raw_usage or {})
-    try:
-        found = calc_price(
-            types.Usage(input_tokens=prompt_tokens, output_tokens=0),
-            model,
-            provider_id="anthropic",
-            genai_request_timestamp=at,
-            price_context=context,
-        )
-    except LookupError:
+    price = _listed(model, at.replace(second=0, microsecond=0), **_price_context(raw_usage or {}))
+    if price is None:
         return None
-    price = vars(found.model_price)
     plain, output = _in_tier(price.get("input_mtok"), prompt_tokens), _in_tier(price.get("output_mtok"), 0)
     if plain is None or output is None:
         return None
@@ -136,6 +128,22 @@ def unit_prices(
         web_search=unit("web_searches_kcount", Decimal(10)),
         source=SOURCE + _not_modelled(raw_usage or {}),
     )
+
+
+@lru_cache(maxsize=1024)
+def _listed(model: str, at: datetime, **context: str) -> dict[str, Any] | None:
+    """What the price table says of this model; searching it takes longer than all else here."""
+    try:
+        found = calc_price(
+            types.Usage(input_tokens=0, output_tokens=0),
+            model,
+            provider_id="anthropic",
+            genai_request_timestamp=at,
+            price_context=context,
+        )
+    except LookupError:
+        return None
+    return vars(found.model_price)
 
 
 def _in_tier(value: Decimal | types.TieredPrices | None, prompt_tokens: int) -> Decimal | None:

@@ -23,7 +23,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import connections
+from django.db import connections, transaction
 from django.utils import timezone
 
 from runs import actions
@@ -35,6 +35,7 @@ from runs.engine import model
 from runs.engine.drive import drive
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
 from runs.reading.invariants import contradictions
+from tools import threads
 from tools.base import Effect, Idempotency, Result, Tool, ToolContext, ToolError, tool
 from tools.registry import TOOLS
 
@@ -216,6 +217,7 @@ def rehearse() -> None:
     begin(case, case.name)
     live(case, None, 0)
     model.disconnect()
+    threads.end(10)
     connections.close_all()
     gc.collect()
     gc.freeze()  # collecting in a child would copy the memory that it shares
@@ -361,9 +363,8 @@ def install(death: Death) -> None:
             return original(*arguments, **named)
         stage.dying = death.phase == "uncommitted"
         answer = original(*arguments, **named)
-        stage.dying = False
         if death.phase == "committed":
-            die()
+            transaction.on_commit(die)  # at once, unless a driver records more in the same transaction
         return answer
 
     def saved(change: Change) -> None:

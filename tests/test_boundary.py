@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.toolbox import KEYS, call
-from tools import boundary
+from tools import boundary, threads
 from tools.base import Outcome, Result, Tool, ToolContext, ToolError, tool
 from tools.bounding import HARD_LIMIT, READ_CHARACTERS, Tidier, dumps, excerpt, fit, middle_cut
 from tools.redaction import clean, redact, visible
@@ -51,9 +51,7 @@ def gate() -> Iterator[threading.Event]:
     event = threading.Event()
     yield event
     event.set()
-    for thread in threading.enumerate():
-        if thread.name == "tool probe":
-            thread.join(10)
+    threads.end(10)
 
 
 def test_it_returns_at_the_deadline_while_the_tool_hangs(gate: threading.Event) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from itertools import cycle
@@ -21,7 +21,8 @@ from pytest_django.fixtures import Settings
 from runs import actions
 from runs.actions import Lease, LeaseLost
 from runs.engine import model
-from runs.engine.drive import perform
+from runs.engine.acts import Record
+from runs.engine.drive import Driver
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
 from runs.reading.invariants import contradictions
 from tests.factories import a_run
@@ -54,8 +55,9 @@ faults = st.one_of(
 scripts = st.lists(st.one_of(st.just(""), faults), min_size=3, max_size=12).map(
     lambda script: "; ".join(f"{number}: {fault}" for number, fault in enumerate(script, 1) if fault)
 )
-# How each move ends for its worker: well, with the loss of its lease, or with death after this commit.
-ends = st.sampled_from(["", "", "", "lease", "start_attempt", "start_call", "finish_call", "finish_turn"])
+# How each act ends for its worker: well; with the loss of its lease; or with death, once its start is
+# committed, once it is done and not recorded, or in the middle of the transaction that records it.
+ends = st.sampled_from(["", "", "", "lease", "started", "done", "recording"])
 fates = st.lists(ends, min_size=1, max_size=15)
 verdicts = st.lists(st.sampled_from(["approve", "approve", "reject", "expire"]), min_size=1, max_size=3)
 
@@ -110,8 +112,8 @@ class Died(BaseException):
 
 
 @contextmanager
-def death_after(name: str) -> Iterator[None]:
-    """Meanwhile, whoever has made this commit dies."""
+def death_at(name: str) -> Iterator[None]:
+    """Meanwhile, whoever has written this, and has not committed it, dies."""
     action = getattr(actions, name)
 
     def deadly(*arguments: Any, **named: Any) -> Any:
@@ -123,6 +125,26 @@ def death_after(name: str) -> Iterator[None]:
         yield
     finally:
         setattr(actions, name, action)
+
+
+def _is_what_is_stored(lease: Lease) -> None:
+    """What the driver remembers is what anybody else would read."""
+    run, steps = lease.memory.run, lease.memory.steps
+    assert run is not None
+    assert _columns(run) == _columns(Run.objects.get(pk=run.pk))
+    if steps is not None:
+        stored = Step.objects.filter(run=run).order_by("seq")
+        assert [_columns(step) for step in steps] == [_columns(step) for step in stored]
+
+
+def _columns(row: Run | Step) -> dict[str, Any]:
+    """The values of a row; drafts are for display, and a heartbeat moves the lease on its own."""
+    left_out = {"draft", "lease_until"}
+    return {
+        field.attname: getattr(row, field.attname)
+        for field in row._meta.concrete_fields
+        if field.attname not in left_out
+    }
 
 
 class Story:
@@ -141,10 +163,8 @@ class Story:
         while self._moves < MOST_MOVES:
             self._moves += 1
             lease = self._claim()
-            goes_on = lease is not None
-            while lease is not None and goes_on:
-                self._moves += 1
-                lease, goes_on = self._move(lease, next(self._fate))
+            while lease is not None:
+                lease = self._drive(lease)
             self._run.refresh_from_db()
             assert contradictions(self._run) == []
             if self._run.is_ended:
@@ -152,30 +172,42 @@ class Story:
             self._let_it_go_on()
         raise AssertionError(f"the run never ends: {self._run.status} {self._run.reason}")
 
-    def _move(self, lease: Lease, fate: str) -> tuple[Lease, bool]:
-        """One move with this end; whose lease it is then, and whether there is more to do."""
-        if fate in {"", "lease"}:
-            goes_on = perform(lease)
-            return (self._steal(lease) if fate and goes_on else lease), goes_on
-        try:
-            with death_after(fate):
-                return lease, perform(lease)
-        except Died:
-            self.never_sent += fate == "start_attempt"
-            return self._steal(lease), True
+    def _drive(self, lease: Lease) -> Lease | None:
+        """Advance until there is nothing to do; or until this worker ends, then the lease of the next one."""
+        driver, record = Driver(lease), None
+        while self._moves < MOST_MOVES:
+            self._moves += 1
+            fate = next(self._fate)
+            try:
+                with ExitStack() as deaths:
+                    for name in ("finish_turn", "finish_call") if fate == "recording" else ():
+                        deaths.enter_context(death_at(name))
+                    act = driver.advance(record, lambda: False)
+            except Died:
+                return self._steal(lease, record)
+            _is_what_is_stored(lease)
+            if act is None:
+                return None
+            if fate == "started":
+                self.never_sent += self._run.steps.filter(status=StepStatus.RUNNING).count()
+                return self._steal(lease, None)
+            record = act()
+            if fate in {"lease", "done"}:
+                return self._steal(lease, record if fate == "lease" else None)
+        return None
 
     def _claim(self) -> Lease | None:
         self._workers += 1
         return actions.claim(self._run.pk, f"worker-{self._workers}")
 
-    def _steal(self, late: Lease) -> Lease:
+    def _steal(self, late: Lease, record: Record | None) -> Lease:
         """The lease runs out and another worker claims. The first one wakes up late and may not write."""
         Run.objects.filter(pk=late.run_id).update(lease_until=timezone.now() - timedelta(seconds=1))
         lease = self._claim()
         assert lease is not None
         before = self._rows()
         with pytest.raises(LeaseLost):
-            perform(late)
+            Driver(late).advance(record, lambda: False)
         assert self._rows() == before
         return lease
 

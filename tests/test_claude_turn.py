@@ -157,7 +157,7 @@ def test_an_error_of_the_callers_own_callback_is_not_taken_for_the_apis(
         raise error
 
     with pytest.raises(type(error)) as caught:
-        ask(client, first_body(), on_draft=broken)
+        ask(client, first_body(), fault="stall 8", on_draft=broken)
 
     assert caught.value is error
 
@@ -175,7 +175,7 @@ def test_it_stops_when_asked_to_even_while_nothing_arrives(client: anthropic.Ant
 
 def test_a_stopped_turn_leaves_the_client_usable(client: anthropic.Anthropic) -> None:
     with pytest.raises(Stopped):
-        ask(client, first_body(), should_stop=lambda: True)
+        ask(client, first_body(), fault="stall 8", should_stop=lambda: True)
 
     assert ask(client, first_body()).stop_reason == "tool_use"
 

@@ -100,10 +100,11 @@ class Point:
 
 
 IN_TOOL = Death("tool", "after")
+SLOWLY = "1: stall 8 seconds=5"  # long enough for a draft to be stored
 POINTS = (
     Point("Model turn", "queued → driven", "claim"),
     Point("Model turn", "the attempt is written, nothing sent", "start_attempt"),
-    Point("Model turn", "the answer streams", "save_draft", phases=("committed",)),
+    Point("Model turn", "the answer streams", "save_draft", phases=("committed",), faults=SLOWLY),
     Point("Model turn", "streaming → turn with its calls", "finish_turn"),
     Point("Model turn", "streaming → turn with the answer", "finish_turn", nth=2),
     Point("Model turn", "streaming → failed (529)", "fail_attempt", faults="1: status 529"),
@@ -113,6 +114,7 @@ POINTS = (
         "lost with its worker → closed by the next one, which dies too",
         "fail_attempt",
         before=(Death("save_draft", "committed"),),
+        faults=SLOWLY,
     ),
     Point("Model turn", "failed → paused (spend limit)", "pause", faults="1: status 402"),
     Point("Model turn", "paused → queued (a person resumes)", "resume_run", faults="1: status 402"),

@@ -13,11 +13,11 @@ from django.db.models import F
 from runs import actions
 from runs.actions import Lease, LeaseLost
 from runs.engine import calls
-from runs.engine.history import load_steps
-from runs.models import Event, Run, Step, StepKind, StepStatus
+from runs.engine.drive import Driver
+from runs.models import Event, Run, StepKind, StepStatus
 from tests.conftest import eventually
 from tests.factories import a_lease, a_run, a_turn
-from tools import registry
+from tools import registry, threads
 from tools.base import Result, Tool, ToolContext, tool
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,12 +48,13 @@ def gate() -> Iterator[threading.Event]:
     yield event
     event.set()
     for thread in threading.enumerate():
-        if thread.name == "read" or thread.name.startswith("tool "):
+        if thread.name == "read":
             thread.join(10)
+    threads.end(10)
 
 
-def proposed(*names: str) -> tuple[Lease, Run, list[Step], list[int]]:
-    """A turn that calls these tools, each authorised and ready: what run_tools takes."""
+def proposed(*names: str) -> tuple[Lease, Run, list[int]]:
+    """A turn that calls these tools, each authorised and ready."""
     run = a_run()
     configuration = run.frozen
     configuration["tools"] = [registry.TOOLS[name].definition() for name in sorted(set(names))]
@@ -65,7 +66,20 @@ def proposed(*names: str) -> tuple[Lease, Run, list[Step], list[int]]:
     )
     for step in made:
         actions.allow_call(lease, step.seq, rule="test")
-    return lease, run, load_steps(run), [step.seq for step in made]
+    return lease, run, [step.seq for step in made]
+
+
+def run_all(lease: Lease, run: Run) -> None:
+    """Drive until no call is left, and not on to the next turn of the model."""
+    driver, record = Driver(lease), None
+    while run.steps.filter(status__in=[StepStatus.READY, StepStatus.EXECUTING]).exists():
+        act = driver.advance(record, lambda: False)
+        if act is None or run.steps.filter(status=StepStatus.RUNNING).exists():
+            return
+        record = act()
+    if record is not None:
+        with actions.together(lease):
+            record()
 
 
 def events(run: Run) -> list[tuple[str, int]]:
@@ -80,8 +94,8 @@ def statuses(run: Run) -> list[str]:
 def test_reads_of_one_turn_run_at_once_after_all_of_them_have_started(offer: Offer) -> None:
     together = threading.Barrier(4)
     offer("look", lambda _: together.wait(20))
-    lease, run, steps, seqs = proposed(*["look"] * 4)
-    calls.run_tools(lease, run, steps, seqs)
+    lease, run, seqs = proposed(*["look"] * 4)
+    run_all(lease, run)
     assert statuses(run) == [StepStatus.SUCCEEDED] * 4
     assert events(run)[:4] == [("started", seq) for seq in seqs]
     assert sorted(events(run)[4:]) == [("finished", seq) for seq in seqs]
@@ -92,8 +106,8 @@ def test_a_result_is_recorded_while_an_earlier_read_still_runs(offer: Offer) -> 
         return Event.objects.filter(kind="call.finished").exists()
 
     offer("look", lambda number: eventually(second_is_recorded) if number == 0 else None)
-    lease, run, steps, seqs = proposed("look", "look")
-    calls.run_tools(lease, run, steps, seqs)
+    lease, run, seqs = proposed("look", "look")
+    run_all(lease, run)
     assert statuses(run) == [StepStatus.SUCCEEDED] * 2
     assert events(run)[2:] == [("finished", seqs[1]), ("finished", seqs[0])]
 
@@ -111,8 +125,8 @@ def test_no_more_than_a_few_run_at_once_and_each_gets_its_own_result(offer: Offe
         running.release()
 
     offer("look", look)
-    lease, run, steps, seqs = proposed(*["look"] * (2 * calls.READ_THREADS + 3))
-    calls.run_tools(lease, run, steps, seqs)
+    lease, run, seqs = proposed(*["look"] * (2 * calls.READ_THREADS + 3))
+    run_all(lease, run)
     made = run.steps.filter(kind=StepKind.TOOL).order_by("seq")
     assert [step.summary for step in made] == [f"look {n} is done." for n in range(len(seqs))]
     assert crowded == []
@@ -122,8 +136,8 @@ def test_effects_run_one_by_one_in_the_order_of_the_model_after_the_reads(offer:
     order: list[str] = []
     offer("look", lambda number: order.append(f"look {number}"))
     offer("note", lambda number: order.append(f"note {number}"), effect="write")
-    lease, run, steps, seqs = proposed("note", "look", "note", "look", "note")
-    calls.run_tools(lease, run, steps, seqs)
+    lease, run, seqs = proposed("note", "look", "note", "look", "note")
+    run_all(lease, run)
     assert sorted(order[:2]) == ["look 1", "look 3"]
     assert order[2:] == ["note 0", "note 2", "note 4"]
     effects = [seqs[0], seqs[2], seqs[4]]
@@ -136,14 +150,12 @@ def test_a_read_that_hangs_holds_neither_its_neighbours_nor_the_process(
     kinds: list[bool] = []
 
     def look(number: int) -> None:
-        kinds.extend(
-            t.daemon for t in threading.enumerate() if t.name == "read" or t.name.startswith("tool ")
-        )
+        kinds.extend(t.daemon for t in threading.enumerate() if t.name in {"read", "tool"})
 
     offer("look", look)
     offer("hang", lambda _: gate.wait(60), deadline_seconds=0.05)
-    lease, run, steps, seqs = proposed("hang", "look", "hang")
-    calls.run_tools(lease, run, steps, seqs)
+    lease, run, _ = proposed("hang", "look", "hang")
+    run_all(lease, run)
     assert statuses(run) == [StepStatus.FAILED, StepStatus.SUCCEEDED, StepStatus.FAILED]
     assert list(run.steps.filter(name="hang").values_list("error_kind", flat=True)) == ["timeout"] * 2
     assert kinds and all(kinds)
@@ -162,9 +174,9 @@ def test_a_lost_lease_abandons_what_has_not_begun_and_records_nothing_more(
             gate.wait(60)
 
     offer("look", look)
-    lease, run, steps, seqs = proposed(*["look"] * (calls.READ_THREADS + 4))
+    lease, run, seqs = proposed(*["look"] * (calls.READ_THREADS + 4))
     with pytest.raises(LeaseLost):
-        calls.run_tools(lease, run, steps, seqs)
+        run_all(lease, run)
     gate.set()
     for thread in threading.enumerate():
         if thread.name == "read":
@@ -177,27 +189,27 @@ def test_a_lost_lease_abandons_what_has_not_begun_and_records_nothing_more(
 def test_a_lease_that_was_lost_before_starts_nothing(offer: Offer) -> None:
     begun: list[int] = []
     offer("look", begun.append)
-    lease, run, steps, seqs = proposed("look", "look")
+    lease, run, _ = proposed("look", "look")
     Run.objects.update(fence=F("fence") + 1, lease_owner="worker-2")
     with pytest.raises(LeaseLost):
-        calls.run_tools(lease, run, steps, seqs)
+        run_all(lease, run)
     assert begun == [] and statuses(run) == [StepStatus.READY] * 2
 
 
 def test_a_call_that_may_not_run_is_refused_and_the_others_run(offer: Offer) -> None:
     offer("look", lambda _: None)
     offer("gone", lambda _: None)
-    lease, run, steps, seqs = proposed("look", "gone", "look")
+    lease, run, _ = proposed("look", "gone", "look")
     registry.TOOLS.pop("gone")
-    calls.run_tools(lease, run, steps, seqs)
+    run_all(lease, run)
     assert statuses(run) == [StepStatus.SUCCEEDED, StepStatus.REFUSED, StepStatus.SUCCEEDED]
 
 
 def test_a_read_that_has_become_a_change_since_it_was_proposed_does_not_run(offer: Offer) -> None:
     begun: list[int] = []
     offer("look", begun.append)
-    lease, run, steps, seqs = proposed("look")
+    lease, run, _ = proposed("look")
     offer("look", begun.append, effect="write")
-    calls.run_tools(lease, run, steps, seqs)
+    run_all(lease, run)
     step = run.steps.get(kind=StepKind.TOOL)
     assert (step.status, step.error_kind, begun) == (StepStatus.REFUSED, "changed", [])

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.toolbox import KEYS
-from tools import retrying
+from tools import retrying, threads
 from tools.backends.http import Client, retry_after
 from tools.base import Result, Tool, ToolContext, ToolError, tool
 from tools.boundary import Boundary
@@ -560,9 +560,7 @@ def test_hanging_calls_are_counted_until_they_end(boundary: Boundary) -> None:
     health = boundary.health()
     assert (health["toy"]["hanging"], health["toy"]["failures"], health["probe"]["hanging"]) == (2, 2, 1)
     gate.set()
-    for thread in threading.enumerate():
-        if thread.name == "tool probe":
-            thread.join(10)
+    threads.end(10)
     assert boundary.health()["toy"]["hanging"] == 0
     json.dumps(boundary.health())
 

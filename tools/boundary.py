@@ -10,9 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from django.db import connections
-
-from tools import cards, envelope, retrying, schema
+from tools import cards, envelope, retrying, schema, threads
 from tools.base import Outcome, Result, Tool, ToolContext, ToolError
 from tools.breaker import Breakers, Condition, Verdict
 from tools.clock import Clock
@@ -43,7 +41,7 @@ class Boundary:
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
         self._breakers = Breakers(self._clock)
-        self._abandoned: dict[tuple[str, str], weakref.WeakSet[threading.Thread]] = {}
+        self._abandoned: dict[tuple[str, str], weakref.WeakSet[threads.Job]] = {}
         self._lock = threading.Lock()
 
     def call(self, tool: Tool, arguments: object, context: ToolContext) -> Outcome:
@@ -83,9 +81,9 @@ class Boundary:
         conditions = self._breakers.conditions()
         with self._lock:
             hanging: dict[str, int] = {}
-            for (backend, name), threads in self._abandoned.items():
+            for (backend, name), jobs in self._abandoned.items():
                 key = backend or name
-                hanging[key] = hanging.get(key, 0) + sum(thread.is_alive() for thread in threads)
+                hanging[key] = hanging.get(key, 0) + sum(job.is_running for job in jobs)
         unknown = Condition("closed", 0, "")
         return {
             name: asdict(conditions.get(name, unknown)) | {"hanging": hanging.get(name, 0)}
@@ -100,7 +98,7 @@ class Boundary:
             )
         with self._lock:
             left_behind = self._abandoned.get((tool.backend, tool.name), ())
-            hanging = sum(thread.is_alive() for thread in left_behind)
+            hanging = sum(job.is_running for job in left_behind)
         if hanging >= MOST_ABANDONED:
             return ToolError(
                 "unavailable",
@@ -181,16 +179,13 @@ class Boundary:
             except BaseException:  # SystemExit in a tool must not end anything but the call
                 log.exception("%s failed", tool.name)
                 answer.append(ToolError("internal", _INTERNAL, may_have_acted=changes))
-            finally:
-                connections.close_all()  # connections belong to their thread, and this one ends
 
-        thread = threading.Thread(target=work, name=f"tool {tool.name}", daemon=True)
-        thread.start()
-        thread.join(max(0.0, seconds))
+        running = threads.start(work)
+        running.wait(seconds)
         if answer:
             return answer[0]
         with self._lock:
-            self._abandoned.setdefault((tool.backend, tool.name), weakref.WeakSet()).add(thread)
+            self._abandoned.setdefault((tool.backend, tool.name), weakref.WeakSet()).add(running)
         return ToolError("timeout", _timeout(tool, changes), retryable=not changes, may_have_acted=changes)
 
 

@@ -11,7 +11,7 @@ from runs.actions.calls import (
     refuse_call,
     start_call,
 )
-from runs.actions.change import Lease
+from runs.actions.change import Lease, driven, together
 from runs.actions.claims import claim, claimable, end_run, hand_back, heartbeat, park, pause, still_drives
 from runs.actions.controls import (
     ASKED,
@@ -83,6 +83,7 @@ __all__ = [
     "claim",
     "claimable",
     "decide",
+    "driven",
     "end_run",
     "estimate",
     "expire_approvals",
@@ -105,5 +106,6 @@ __all__ = [
     "start_call",
     "start_run",
     "still_drives",
+    "together",
     "use_sign_in_link",
 ]

@@ -54,17 +54,17 @@ def action_digest(
 
 def allow_call(lease: Lease, seq: int, *, rule: str) -> None:
     """Policy lets this call run without asking."""
-    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+    with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.PROPOSED}, StepStatus.READY)
-        step.save(update_fields=["status"])
+        current.update(step, ["status"])
         current.event("call.allowed", step=seq, rule=rule)
 
 
 def ask_approval(lease: Lease, seq: int, question: Question) -> None:
     """Put the call before a person: from now on it has exactly one open approval."""
-    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+    with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.PROPOSED}, StepStatus.WAITING)
-        step.save(update_fields=["status"])
+        current.update(step, ["status"])
         digest = action_digest(
             step,
             question.arguments,
@@ -97,10 +97,12 @@ def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
     bytes of exactly this tool: `tool_version` is that of the tool that would run now. Otherwise the call
     is settled here. The caller runs the tool only after this has committed.
     """
-    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+    with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.READY}, StepStatus.EXECUTING)
         arguments = step.arguments
-        approval = step.approvals.select_for_update().order_by("-revision").first()
+        approval = None
+        if step.effect != "read":  # nobody is asked about a read
+            approval = step.approvals.select_for_update().order_by("-revision").first()
         if approval is not None:
             if not _redeem(approval, step, current, tool_version):
                 return None
@@ -110,7 +112,7 @@ def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
             return None
         else:
             step.started_at = current.now
-        step.save(update_fields=["status", "started_at", "waited_seconds"])
+        current.update(step, ["status", "started_at", "waited_seconds"])
         current.event(
             "call.started",
             step=seq,
@@ -122,7 +124,7 @@ def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
 
 def finish_call(lease: Lease, seq: int, result: Result) -> None:
     """Store what the tool answered."""
-    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+    with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         to = StepStatus.FAILED if result.is_error else StepStatus.SUCCEEDED
         to = StepStatus.UNKNOWN if result.is_unknown else to
         step = _move(current, seq, {StepStatus.EXECUTING}, to)
@@ -132,7 +134,7 @@ def finish_call(lease: Lease, seq: int, result: Result) -> None:
 
 def refuse_call(lease: Lease, seq: int, refusal: Refusal) -> None:
     """The call will never run; the model is told why."""
-    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+    with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.PROPOSED, StepStatus.READY}, StepStatus.REFUSED)
         settle_refused(current, step, refusal)
 
@@ -143,11 +145,11 @@ def recover_call(lease: Lease, seq: int, *, repeatable: bool) -> None:
     A repeatable call is made ready again, a few times; a read that never ends well has failed; the outcome
     of anything else is unknown.
     """
-    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+    with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.EXECUTING}, StepStatus.READY)
         if repeatable and step.attempt < MAX_STARTS:
             step.attempt += 1
-            step.save(update_fields=["status", "attempt"])
+            current.update(step, ["status", "attempt"])
             current.event("call.restarted", step=seq, attempt=step.attempt)
         elif step.effect == "read":
             step.status = StepStatus.FAILED
@@ -209,8 +211,7 @@ def _why_not(approval: Approval, step: Step, current: Change, tool_version: str)
 
 def _move(current: Change, seq: int, allowed: set[StepStatus], to: StepStatus) -> Step:
     """The call in its new status, not saved yet; ValueError when the transition does not exist."""
-    step = Step.objects.select_for_update().get(run=current.run, seq=seq)
-    step.run = current.run
+    step = current.step(seq)
     if step.status not in allowed:
         raise ValueError(f"Step {seq} is {step.status}: it cannot become {to}.")
     step.status = to

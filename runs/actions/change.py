@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -14,30 +14,46 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from runs import hints
+from runs.actions import rows
 from runs.actions.errors import LeaseLost
-from runs.models import Event, Run, event_hash
+from runs.models import Event, Run, Step, event_hash
 
 # SQLite has one writer. Threads of one process queue here, where waiting is fair; SQLite's own busy
 # handler lets some of them starve.
 _writer = threading.Lock()
 
 
+@dataclass
+class Memory:
+    """What a driver knows of its run without asking: the rows as its own last change left them.
+
+    They are believed only while the hash of the last event is still theirs: whoever else writes to a run or
+    its steps appends an event. `open` is the change that is under way.
+    """
+
+    run: Run | None = None
+    steps: list[Step] | None = None
+    open: Change | None = None
+
+
 @dataclass(frozen=True)
 class Lease:
-    """The right to drive a run: whoever writes as its driver shows the fence."""
+    """The right to drive a run: whoever writes as its driver shows the fence. For one thread at a time."""
 
     run_id: int
     owner: str
     fence: int
+    memory: Memory = field(default_factory=Memory, compare=False, repr=False)
 
 
 class Change:
     """The run as it is locked now, what is to be saved of it, and the events of this transaction."""
 
-    def __init__(self, run: Run, actor: str) -> None:
+    def __init__(self, run: Run, actor: str, memory: Memory | None = None) -> None:
         self.run = run
         self.actor = actor
         self.now = timezone.now()
+        self._memory = memory or Memory()
         self._fields: set[str] = set()
         self._events: list[Event] = []
 
@@ -55,6 +71,30 @@ class Change:
         """The number of a new step."""
         self.add(step_count=1)
         return self.run.step_count
+
+    def step(self, seq: int) -> Step:
+        """A step of the run, locked with it."""
+        if self._memory.steps is not None:
+            return self._memory.steps[seq - 1]
+        step = Step.objects.select_for_update().get(run=self.run, seq=seq)
+        step.run = self.run
+        return step
+
+    def has_no_open_step(self) -> bool:
+        """Whether the driver knows, without asking, that every step has ended."""
+        steps = self._memory.steps
+        return steps is not None and all(step.ended_at is not None for step in steps)
+
+    def insert(self, step: Step) -> Step:
+        """Store a new step."""
+        rows.insert(step)
+        if self._memory.steps is not None:
+            self._memory.steps.append(step)
+        return step
+
+    def update(self, step: Step, names: Collection[str]) -> None:
+        """Store these columns of a step that came from `step` or `insert`."""
+        rows.update(step, names)
 
     def event(self, kind: str, **data: Any) -> None:
         """Record that something happened; the data must be JSON."""
@@ -84,26 +124,87 @@ class Change:
         self.set(last_event=seq, last_event_hash=digest)
 
     def save(self) -> None:
-        """Write events and run; called once, by `change`."""
-        Event.objects.bulk_create(self._events)
+        """Write events and run; called once, by whoever opened the change."""
+        rows.append(self._events)
         if self._fields:
-            self.run.save(update_fields=sorted(self._fields))
+            rows.update(self.run, self._fields)
         hints.announce(self.run.pk)
 
 
 @contextmanager
-def change(run_id: int, *, actor: str, lease: Lease | None = None) -> Iterator[Change]:
+def change(
+    run_id: int, *, actor: str, lease: Lease | None = None, remembers: bool = False
+) -> Iterator[Change]:
     """Lock the run, let the caller change it, commit everything together.
 
-    With a lease, raises LeaseLost when somebody else drives the run by now.
+    With a lease, raises LeaseLost when somebody else drives the run by now. Within `together` it is part of
+    that change. A caller that writes steps with nothing but `Change.insert` and `Change.update` says that it
+    `remembers`: the driver then knows its rows without reading them again.
     """
-    with one_writer(), transaction.atomic():
-        run = Run.objects.select_for_update().get(pk=run_id)
-        if lease is not None and (run.fence != lease.fence or run.lease_owner != lease.owner):
-            raise LeaseLost(f"Run {run.request_id} is driven by {run.lease_owner or 'nobody'} now.")
-        current = Change(run, actor)
-        yield current
-        current.save()
+    if lease is None:
+        with one_writer(), transaction.atomic():
+            current = Change(Run.objects.select_for_update().get(pk=run_id), actor)
+            yield current
+            current.save()
+    elif lease.memory.open is not None:
+        yield lease.memory.open
+        if not remembers:
+            lease.memory.steps = None
+    else:
+        with together(lease) as current:
+            yield current
+            if not remembers:
+                lease.memory.steps = None
+
+
+@contextmanager
+def together(lease: Lease) -> Iterator[Change]:
+    """One change for everything that the driver records within: one transaction, committed at the end.
+
+    Raises LeaseLost when somebody else drives the run. Do nothing in it that waits.
+    """
+    memory = lease.memory
+    try:
+        with one_writer(), transaction.atomic():
+            memory.run = _as_it_is(lease)
+            memory.open = Change(memory.run, lease.owner, memory)
+            yield memory.open
+            memory.open.save()
+    except BaseException:
+        memory.run = memory.steps = None  # nothing of it was committed
+        raise
+    finally:
+        memory.open = None
+
+
+def driven(lease: Lease) -> tuple[Run, list[Step]]:
+    """Within `together`: the run and its steps in order, as they are in this transaction."""
+    memory = lease.memory
+    assert memory.run is not None and memory.open is not None
+    if memory.steps is None:
+        memory.steps = list(Step.objects.filter(run=memory.run).order_by("seq").defer("draft"))
+        for step in memory.steps:
+            step.run = memory.run
+    return memory.run, memory.steps
+
+
+def _as_it_is(lease: Lease) -> Run:
+    """The locked row of the run: the remembered one when nobody wrote since, else read anew."""
+    run = lease.memory.run
+    if run is not None:
+        lock = " FOR UPDATE" if connection.vendor == "postgresql" else ""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"SELECT last_event_hash, fence, lease_owner FROM runs_run WHERE id = %s{lock}",  # noqa: S608
+                [lease.run_id],
+            )
+            if cursor.fetchone() == (run.last_event_hash, lease.fence, lease.owner):
+                return run
+    lease.memory.steps = None
+    run = Run.objects.select_for_update().get(pk=lease.run_id)
+    if run.fence != lease.fence or run.lease_owner != lease.owner:
+        raise LeaseLost(f"Run {run.request_id} is driven by {run.lease_owner or 'nobody'} now.")
+    return run
 
 
 def one_writer() -> AbstractContextManager[Any]:

@@ -45,7 +45,9 @@ def claim(run_id: int, owner: str) -> Lease | None:
         )
         current.event("run.claimed", fence=run.fence, taken_over_from=lost)
         current.save()
-    return Lease(run_id=run_id, owner=owner, fence=run.fence)
+    lease = Lease(run_id=run_id, owner=owner, fence=run.fence)
+    lease.memory.run = run
+    return lease
 
 
 def claimable(now: datetime, limit: int) -> list[int]:

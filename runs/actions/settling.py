@@ -10,6 +10,16 @@ from runs.actions.turns import close_attempt, estimate
 from runs.models import Approval, ApprovalState, Step, StepStatus
 
 RESULT_SUMMARY = 300
+SETTLED_CALL = (
+    "status",
+    "ended_at",
+    "result",
+    "is_error",
+    "error_kind",
+    "error",
+    "summary",
+    "waited_seconds",
+)
 OPEN = [StepStatus.PROPOSED, StepStatus.WAITING, StepStatus.READY, StepStatus.EXECUTING]
 
 
@@ -50,18 +60,7 @@ def settle(current: Change, step: Step, result: Result) -> None:
     step.error_kind = result.error_kind
     step.error = result.summary if result.is_error else ""
     step.summary = (result.summary or step.summary)[:RESULT_SUMMARY]
-    step.save(
-        update_fields=[
-            "status",
-            "ended_at",
-            "result",
-            "is_error",
-            "error_kind",
-            "error",
-            "summary",
-            "waited_seconds",
-        ]
-    )
+    current.update(step, SETTLED_CALL)
 
 
 def settle_refused(current: Change, step: Step, refusal: Refusal) -> None:
@@ -84,6 +83,8 @@ def settle_unknown(current: Change, step: Step) -> None:
 
 def close_open_steps(current: Change) -> None:
     """The run ends: no question, call or attempt stays open behind it."""
+    if current.has_no_open_step():
+        return
     for approval in Approval.objects.filter(run=current.run, state=ApprovalState.PENDING):
         approval.state = ApprovalState.CANCELLED
         approval.decided_at = current.now

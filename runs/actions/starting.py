@@ -55,11 +55,11 @@ def start_run(
     known = {item.id for item in estate.scenarios()}
     if scenario and scenario not in known:
         raise UnknownScenario(f"There is no incident {scenario!r}. Known: {', '.join(sorted(known))}.")
-    request_id = request_id or uuid.uuid4()
     scenario = scenario or estate.match_scenario(question)
-    existing = Run.objects.filter(request_id=request_id).first()
+    existing = Run.objects.filter(request_id=request_id).first() if request_id else None
     if existing is not None:
         return _the_same(existing, question)
+    request_id = request_id or uuid.uuid4()
     now = timezone.now()
     run = Run(
         request_id=request_id,

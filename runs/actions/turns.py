@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 from runs import hints
 from runs.actions.change import Change, Lease, change, one_writer
@@ -17,6 +16,30 @@ from runs.money import UnitPrices, Usage, unit_prices
 DRAFT_LIMIT = 20_000
 BYTES_PER_TOKEN = 4  # of a prompt, on average; for an estimate of what a lost attempt sent
 CHARACTERS_PER_TOKEN = 3  # of an answer, from below: an estimate errs towards more cost
+
+TOKENS = (
+    "input_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "cache_read_tokens",
+    "output_tokens",
+    "thinking_tokens",
+)
+# Columns that the end of an attempt sets; then those of an answer, and those of a failure.
+ENDED_TURN = (
+    *TOKENS,
+    "status",
+    "ended_at",
+    "summary",
+    "draft",
+    "api_request_id",
+    "usage_estimated",
+    "cost_usd",
+    "unit_prices",
+    "price_source",
+)
+ANSWERED = ("name", "message", "stop_reason", "reasoning", "text")
+FAILED = ("error_action", "error_kind", "error", "retry_after_seconds")
 
 
 @dataclass(frozen=True)
@@ -65,19 +88,21 @@ def start_attempt(
     reserved_usd: Decimal | None,
 ) -> Step:
     """Record that a request goes out now, before it does: a crash leaves its trace and its reservation."""
-    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
-        step = Step.objects.create(
-            run=current.run,
-            seq=current.next_seq(),
-            kind=StepKind.MODEL,
-            status=StepStatus.RUNNING,
-            name=model,
-            attempt=attempt,
-            started_at=current.now,
-            request_sha256=request_sha256,
-            max_tokens=max_tokens,
-            reserved_tokens=reserved_tokens,
-            reserved_usd=reserved_usd,
+    with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
+        step = current.insert(
+            Step(
+                run=current.run,
+                seq=current.next_seq(),
+                kind=StepKind.MODEL,
+                status=StepStatus.RUNNING,
+                name=model,
+                attempt=attempt,
+                started_at=current.now,
+                request_sha256=request_sha256,
+                max_tokens=max_tokens,
+                reserved_tokens=reserved_tokens,
+                reserved_usd=reserved_usd,
+            )
         )
         current.add(model_calls=1)
         current.event("model.started", step=step.seq, attempt=attempt, request_sha256=request_sha256)
@@ -100,7 +125,8 @@ def save_draft(lease: Lease, step: Step, text: str) -> None:
 
 def finish_turn(lease: Lease, step: Step, turn: CompleteTurn, charge: Charge) -> None:
     """Store the whole assistant turn, its cost and the calls it proposes, in one transaction."""
-    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+    with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
+        step = current.step(step.seq)
         step.status = StepStatus.SUCCEEDED
         step.ended_at = current.now
         step.name = turn.model
@@ -112,7 +138,7 @@ def finish_turn(lease: Lease, step: Step, turn: CompleteTurn, charge: Charge) ->
         step.summary = turn.summary[:300]
         step.draft = ""
         cost = _book(current, step, charge)
-        step.save()
+        current.update(step, [*ENDED_TURN, *ANSWERED])
         for call in turn.calls:
             _propose(current, step, call)
         current.event(
@@ -137,7 +163,8 @@ def fail_attempt(
     retry_after_seconds: float | None = None,
 ) -> None:
     """Record a failed attempt with what it cost; what had streamed is not part of the run."""
-    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+    with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
+        step = current.step(step.seq)
         step.retry_after_seconds = retry_after_seconds
         step.api_request_id = api_request_id
         close_attempt(current, step, action=action, kind=kind, sentence=sentence, charge=charge)
@@ -155,7 +182,7 @@ def close_attempt(
     step.summary = sentence[:300]
     step.draft = ""
     cost = _book(current, step, charge)
-    step.save()
+    current.update(step, [*ENDED_TURN, *FAILED])
     current.event("model.failed", step=step.seq, error=kind, action=action, cost_usd=cost)
 
 
@@ -172,7 +199,7 @@ def estimate(step: Step) -> Charge:
 
 def add_note(lease: Lease, *, name: str, text: str, summary: str) -> None:
     """Append words of ours to the conversation; they are sent with the next request."""
-    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+    with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = create_note(current, name=name, text=text, summary=summary)
         current.event("note.added", step=step.seq, name=name)
 
@@ -180,53 +207,51 @@ def add_note(lease: Lease, *, name: str, text: str, summary: str) -> None:
 def create_note(current: Change, *, name: str, text: str, summary: str) -> Step:
     """Inside a change: a note. Without text it is a mark in the history that the model is not sent."""
     blocks = {"role": "user", "content": [{"type": "text", "text": text}]}
-    return Step.objects.create(
-        run=current.run,
-        seq=current.next_seq(),
-        kind=StepKind.NOTE,
-        status=StepStatus.SUCCEEDED,
-        name=name,
-        summary=summary[:300],
-        text=text,
-        message=json.dumps(blocks) if text else "",
-        started_at=current.now,
-        ended_at=current.now,
+    return current.insert(
+        Step(
+            run=current.run,
+            seq=current.next_seq(),
+            kind=StepKind.NOTE,
+            status=StepStatus.SUCCEEDED,
+            name=name,
+            summary=summary[:300],
+            text=text,
+            message=json.dumps(blocks) if text else "",
+            started_at=current.now,
+            ended_at=current.now,
+        )
     )
 
 
 def _propose(current: Change, turn: Step, call: ProposedCall) -> None:
     current.add(tool_calls=1)
-    Step.objects.create(
-        run=current.run,
-        seq=current.next_seq(),
-        parent=turn,
-        kind=StepKind.TOOL,
-        status=StepStatus.PROPOSED,
-        name=call.name[:128],
-        summary=call.summary[:300],
-        tool_use_id=call.tool_use_id,
-        arguments=call.arguments,
-        effect=call.effect,
-        tool_version=call.tool_version,
-        evidence_id=f"ev_{current.run.tool_calls:02d}",
-        started_at=current.now,
+    current.insert(
+        Step(
+            run=current.run,
+            seq=current.next_seq(),
+            parent=turn,
+            kind=StepKind.TOOL,
+            status=StepStatus.PROPOSED,
+            name=call.name[:128],
+            summary=call.summary[:300],
+            tool_use_id=call.tool_use_id,
+            arguments=call.arguments,
+            effect=call.effect,
+            tool_version=call.tool_version,
+            evidence_id=f"ev_{current.run.tool_calls:02d}",
+            started_at=current.now,
+        )
     )
 
 
 def _book(current: Change, step: Step, charge: Charge) -> str:
     """Write usage, prices and cost to the step, add them to the run, return the cost for the event."""
     usage, prices = charge.usage, charge.prices
-    tokens: dict[str, Any] = {
-        "input_tokens": usage.input_tokens,
-        "cache_write_5m_tokens": usage.cache_write_5m_tokens,
-        "cache_write_1h_tokens": usage.cache_write_1h_tokens,
-        "cache_read_tokens": usage.cache_read_tokens,
-        "output_tokens": usage.output_tokens,
-    }
+    tokens: dict[str, int] = {name: getattr(usage, name) for name in TOKENS}
     for name, amount in tokens.items():
         setattr(step, name, amount)
+    del tokens["thinking_tokens"]  # they are part of the output
     current.add(**tokens)
-    step.thinking_tokens = usage.thinking_tokens
     step.usage_estimated = charge.estimated
     if prices is None:
         step.cost_usd, step.price_source = None, "unpriced"

@@ -11,7 +11,7 @@ import contextvars
 import queue
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,7 @@ class Reader:
         self._request = request
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._abandoned = threading.Event()
+        self._over = threading.Event()
         self._lock = threading.Lock()
         self._response: Any = None
         context = contextvars.copy_context()
@@ -43,9 +44,15 @@ class Reader:
         )
         self._thread.start()
 
-    def next(self, timeout: float) -> Any:
-        """The next SDK event, or Ended as the last one. Raises queue.Empty after `timeout` seconds."""
-        return self._events.get(timeout=max(0.0, timeout))
+    def events(self, timeout: float) -> Iterator[Any]:
+        """What came in, Ended as the last one: at the end of the response, or after `timeout` seconds.
+
+        Many at once, because handing each over to another thread costs more than reading it.
+        """
+        self._over.wait(max(0.0, timeout))
+        with contextlib.suppress(queue.Empty):
+            while True:
+                yield self._events.get_nowait()
 
     def abandon(self) -> None:
         """Stop reading and close the connection; the rest of the response is lost. Safe at any time."""
@@ -72,6 +79,7 @@ class Reader:
             with self._lock:
                 self._response = None
         self._events.put(Ended(_snapshot(stream), error))
+        self._over.set()
 
     def _opened(self, stream: Any) -> None:
         self.request_id = stream.request_id or ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import queue
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -61,7 +60,9 @@ def _follow(
     should_stop: Callable[[], bool],
 ) -> Ended:
     """Take events until the reader ends, keeping the caller informed and the deadline."""
-    next_draft = next_question = 0.0
+    now = time.monotonic()
+    next_draft = now + _DRAFT_SECONDS  # a turn that ends sooner needs neither
+    next_question = now + _POLL_SECONDS
     shown = Draft("", "", "")
     while True:
         now = time.monotonic()
@@ -83,13 +84,10 @@ def _follow(
             next_draft = now + _DRAFT_SECONDS
             shown = progress.draft
             on_draft(shown)
-        try:
-            event = reader.next(min(deadline - now, _DRAFT_SECONDS))
-        except queue.Empty:
-            continue
-        if isinstance(event, Ended):
-            return event
-        progress.take(event)
+        for event in reader.events(min(deadline - now, _DRAFT_SECONDS)):
+            if isinstance(event, Ended):
+                return event
+            progress.take(event)
 
 
 def _finished(ended: Ended, progress: Progress) -> Turn:

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -13,6 +14,7 @@ from django.db import connections
 
 from runs import actions
 from runs.actions import Lease, Question, Refusal, Result
+from runs.engine.acts import Act, Record
 from runs.models import Run, Step, StepKind
 from tools import boundary, policy, registry
 from tools.base import Outcome, Tool, ToolContext
@@ -32,28 +34,63 @@ CORRECTABLE = frozenset(
 )
 
 
-def authorize(lease: Lease, run: Run, steps: list[Step], step: Step) -> None:
-    """Let a proposed call run, refuse it, or put it before a person with a preview of what it would do.
+def authorize(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) -> Act | None:
+    """Let proposed calls run, refuse them, or put them before a person with a preview of what they would do.
 
-    The preview reads production, so it is made before the transaction that stores it.
+    Returns the act that makes the previews, which read production; None when no person has to be asked.
     """
+    requests = [made for seq in seqs if (made := _judge(lease, run, steps, steps[seq - 1])) is not None]
+    if not requests:
+        return None
+
+    def act() -> Record:
+        previews = [
+            boundary.preview(asked.tool, json.loads(asked.arguments), asked.context) for asked in requests
+        ]
+
+        def record() -> None:
+            for request, preview in zip(requests, previews, strict=True):
+                _put_before_a_person(lease, request, preview)
+
+        return record
+
+    return act
+
+
+def _judge(lease: Lease, run: Run, steps: list[Step], step: Step) -> _Request | None:
+    """Allow or refuse this call; what a person is asked otherwise."""
     tool, refusal = _permitted(run, steps, step)
     if tool is None or refusal is not None:
         actions.refuse_call(lease, step.seq, refusal or _unknown(step.name, run.frozen))
-        return
-    arguments = json.loads(step.arguments)
-    verdict = _verdict(tool, arguments, run)
+        return None
+    verdict = _verdict(tool, json.loads(step.arguments), run)
     if verdict.kind == "allow":
         actions.allow_call(lease, step.seq, rule=verdict.rule)
-        return
-    preview = boundary.preview(tool, arguments, context(run, step))
+        return None
+    return _Request(step.seq, tool, step.arguments, context(run, step), verdict)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A call that a person has to decide on."""
+
+    seq: int
+    tool: Tool
+    arguments: str
+    context: ToolContext
+    verdict: policy.Verdict
+
+
+def _put_before_a_person(lease: Lease, request: _Request, preview: dict[str, Any]) -> None:
+    """Ask, unless the dry run found what the model can put right by itself."""
     if preview.get("problem_kind") in CORRECTABLE:
         refusal = Refusal(preview["problem_kind"], f"{preview['problem']} It did not run.")
-        actions.refuse_call(lease, step.seq, refusal)
+        actions.refuse_call(lease, request.seq, refusal)
         return
+    verdict = request.verdict
     question = Question(
-        arguments=actions.canonical(arguments),
-        environment=run.frozen["environment"],
+        arguments=actions.canonical(json.loads(request.arguments)),
+        environment=request.context.environment,
         rule=verdict.rule,
         rule_reason=verdict.reason,
         quorum=verdict.quorum,
@@ -61,23 +98,20 @@ def authorize(lease: Lease, run: Run, steps: list[Step], step: Step) -> None:
         execute_within_seconds=verdict.execute_within_seconds,
         preview=preview,
     )
-    actions.ask_approval(lease, step.seq, question)
+    actions.ask_approval(lease, request.seq, question)
 
 
-def run_tools(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) -> None:
-    """Run these authorised calls and record each result: reads at once, effects after them, one by one.
+def begin_calls(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) -> Act | None:
+    """Record START of these authorised calls: reads that run side by side, or one call with an effect.
 
-    All starts of the reads are committed in the order of the model before the first of them runs; results
-    are recorded in the order in which they come. Raises LeaseLost as soon as a row shows that somebody
-    else drives the run: what still runs is left alone, what has not begun never does.
+    The act runs them. Results of reads are recorded in the order in which they come, the last one with what
+    follows. It raises LeaseLost as soon as a row shows that somebody else drives the run: what still runs is
+    left alone, what has not begun never does. None when no call may run.
     """
-    chosen = [next(step for step in steps if step.seq == seq) for seq in seqs]
-    reads = [step for step in chosen if step.effect == "read"]
-    started = [begun for step in reads if (begun := _start(lease, run, steps, step)) is not None]
-    _run_reads(lease, started)
-    for step in chosen:
-        if step.effect != "read" and (begun := _start(lease, run, steps, step)) is not None:
-            _record(lease, begun, _ask(begun))
+    started = [begun for seq in seqs if (begun := _start(lease, run, steps, steps[seq - 1])) is not None]
+    if not started:
+        return None
+    return lambda: _run(lease, started)
 
 
 @dataclass(frozen=True)
@@ -91,7 +125,7 @@ class _Started:
 
 
 def _start(lease: Lease, run: Run, steps: list[Step], step: Step) -> _Started | None:
-    """Commit START on exactly the authorised bytes; None when the call may not run and is settled.
+    """Record START on exactly the authorised bytes; None when the call may not run and is settled.
 
     Tool, offer and policy are looked at again: they may have changed while a person decided.
     """
@@ -103,15 +137,13 @@ def _start(lease: Lease, run: Run, steps: list[Step], step: Step) -> _Started | 
     return None if arguments is None else _Started(step, tool, arguments, context(run, step))
 
 
-def _run_reads(lease: Lease, calls: list[_Started]) -> None:
-    """Run started reads side by side; this thread records what comes back, as soon as it does.
+def _run(lease: Lease, calls: list[_Started]) -> Record:
+    """Run started calls side by side; this thread records what comes back, as soon as it does.
 
     The threads are daemons and end with their calls, each of which ends by its tool's deadline.
     """
-    if len(calls) <= 1:
-        for call in calls:
-            _record(lease, call, _ask(call))
-        return
+    if len(calls) == 1:
+        return partial(_record, lease, calls[0], _ask(calls[0]))
     waiting: SimpleQueue[_Started] = SimpleQueue()
     done: SimpleQueue[tuple[_Started, Outcome | BaseException]] = SimpleQueue()
     given_up = threading.Event()
@@ -120,13 +152,16 @@ def _run_reads(lease: Lease, calls: list[_Started]) -> None:
     for _ in range(min(READ_THREADS, len(calls))):
         threading.Thread(target=_work, args=(waiting, done, given_up), name="read", daemon=True).start()
     try:
-        for _ in calls:
+        for left in range(len(calls) - 1, -1, -1):
             call, outcome = done.get()
             if isinstance(outcome, BaseException):
                 raise outcome
+            if not left:
+                return partial(_record, lease, call, outcome)
             _record(lease, call, outcome)
     finally:
         given_up.set()
+    raise AssertionError("there is always a last call")
 
 
 def _work(

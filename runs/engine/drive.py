@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum
 
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
@@ -16,7 +17,8 @@ from runs import actions
 from runs.actions import Lease
 from runs.agents import Limits
 from runs.engine import calls, moves, turns
-from runs.engine.history import history, load_steps
+from runs.engine.acts import Act, Record
+from runs.engine.history import history
 from runs.engine.limits import Spent
 from runs.engine.model import NoModel
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus
@@ -29,6 +31,13 @@ SUMMARY_REQUEST = (
     "what was done, and what a person should do next."
 )
 CONTINUE_REQUEST = "Please continue: give your answer, or call the next tool."
+
+
+class Standing(Enum):
+    """How it stands with a run for its driver when there is nothing to do outside."""
+
+    GO_ON = "go_on"
+    OVER = "over"
 
 
 def drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
@@ -49,10 +58,10 @@ def drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
 
 def _drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
     try:
-        while not should_stop():
-            if not perform(lease):
-                return
-        actions.hand_back(lease)
+        driver = Driver(lease)
+        record: Record | None = None
+        while (act := driver.advance(record, should_stop)) is not None:
+            record = act()
     except NoModel as error:
         actions.pause(lease, reason="no_model", explanation=str(error))
     except (actions.LeaseLost, OperationalError, InterfaceError):
@@ -69,28 +78,88 @@ def _drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
 
 
 def perform(lease: Lease) -> bool:
-    """Decide on one move and make it; False when this driver has nothing more to do."""
-    run = Run.objects.get(pk=lease.run_id)
-    steps = load_steps(run)
-    now = situation(run, steps)
-    move = moves.decide(now)
-    if isinstance(move, moves.WrapUp | moves.Finish) and moves.is_about_size(move):
-        # The bound by bytes does not fit; the API's own count of the prompt may.
-        counted = min(turns.count_prompt(run, steps), now.history.prompt_tokens)
-        move = moves.decide(replace(now, history=replace(now.history, prompt_tokens=counted)))
-    return make(lease, run, steps, move)
+    """Advance to one act, do it and record it at once; False when this driver has nothing more to do."""
+    driver = Driver(lease)
+    act = driver.advance(None, lambda: False)
+    if act is None:
+        return False
+    record = act()
+    with actions.together(lease):
+        record()
+    return True
 
 
-def make(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> bool:
-    """Make this move; False when the driver is done with the run."""
+class Driver:
+    """Advances one run from act to act.
+
+    One transaction holds what came of the last act, every decision that needs no act, and the start of the
+    next one: what is done outside of it was announced in it.
+    """
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._counted: int | None = None  # tokens of the next prompt by the API's own count
+
+    def advance(self, record: Record | None, should_stop: Callable[[], bool]) -> Act | None:
+        """Record what the last act brought and decide up to the next one; None when there is none."""
+        try:
+            with actions.together(self._lease):
+                if record is not None:
+                    record()
+                return self._next_act(should_stop)
+        except (actions.LeaseLost, OperationalError, InterfaceError):
+            raise
+        except Exception:
+            if record is not None:  # what was done is not lost by a mistake in what comes next
+                with actions.together(self._lease):
+                    record()
+            raise
+
+    def _next_act(self, should_stop: Callable[[], bool]) -> Act | None:
+        while not should_stop():
+            run, steps = actions.driven(self._lease)
+            begun = self._begin(run, steps, self._decide(run, steps))
+            if begun is Standing.OVER:
+                return None
+            if begun is not Standing.GO_ON:
+                return begun
+        actions.hand_back(self._lease)
+        return None
+
+    def _decide(self, run: Run, steps: list[Step]) -> moves.Move:
+        now = situation(run, steps)
+        if self._counted is not None:
+            tokens = min(self._counted, now.history.prompt_tokens)
+            now = replace(now, history=replace(now.history, prompt_tokens=tokens))
+        return moves.decide(now)
+
+    def _count(self, run: Run, steps: list[Step]) -> Act:
+        """Ask the API how large the next prompt is: the bound by bytes does not fit, its count may."""
+        body = turns.body_to_count(run, steps)
+
+        def act() -> Record:
+            self._counted = turns.count_prompt(run, body)
+            return lambda: None
+
+        return act
+
+    def _begin(self, run: Run, steps: list[Step], move: moves.Move) -> Act | Standing:
+        """Record the beginning of this move; what has to be done outside, or how it stands."""
+        if self._counted is None and moves.is_about_size(move):
+            return self._count(run, steps)
+        self._counted = None
+        return begin(self._lease, run, steps, move)
+
+
+def begin(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> Act | Standing:
+    """Record the beginning of this move; what has to be done outside, or how it stands."""
     match move:
         case moves.CallModel():
-            turns.call_model(lease, run, steps, move)
+            return turns.begin_turn(lease, run, steps, move)
         case moves.Authorize(seqs):
-            for seq in seqs:
-                calls.authorize(lease, run, steps, _step(steps, seq))
+            return calls.authorize(lease, run, steps, seqs) or Standing.GO_ON
         case moves.RunTools(seqs):
-            calls.run_tools(lease, run, steps, seqs)
+            return calls.begin_calls(lease, run, steps, seqs) or Standing.GO_ON
         case moves.Recover(cut_off, attempt):
             for seq in cut_off:
                 calls.recover(lease, _step(steps, seq))
@@ -102,10 +171,11 @@ def make(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> bool:
         case moves.Continue():
             actions.add_note(lease, name=moves.CONTINUE, text=CONTINUE_REQUEST, summary=CONTINUE_REQUEST)
         case moves.Park(until, reason, explanation):
-            return not actions.park(lease, until=until, reason=reason, explanation=explanation)
+            parked = actions.park(lease, until=until, reason=reason, explanation=explanation)
+            return Standing.OVER if parked else Standing.GO_ON
         case moves.Pause(reason, explanation):
             actions.pause(lease, reason=reason, explanation=explanation)
-            return False
+            return Standing.OVER
         case moves.Finish(status, reason, explanation):
             actions.end_run(
                 lease,
@@ -114,8 +184,8 @@ def make(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> bool:
                 explanation=explanation,
                 final_response=_answer(steps) if status != "failed" else "",
             )
-            return False
-    return True
+            return Standing.OVER
+    return Standing.GO_ON
 
 
 def situation(run: Run, steps: list[Step]) -> moves.Situation:

@@ -63,11 +63,6 @@ class History:
     prompt_tokens: int
 
 
-def load_steps(run: Run) -> list[Step]:
-    """The steps of the run in order; one query."""
-    return list(Step.objects.filter(run=run).order_by("seq").defer("draft"))
-
-
 def history(run: Run, steps: list[Step]) -> History:
     """Facts of these rows."""
     calls: dict[int | None, list[Call]] = {}
@@ -76,14 +71,18 @@ def history(run: Run, steps: list[Step]) -> History:
             call = Call(step.seq, step.status, step.effect, step.error_kind)
             calls.setdefault(step.parent_id, []).append(call)
     items: list[Item] = []
-    size = PROMPT_OVERHEAD + len(run.config.encode()) + len(run.opening.encode())
+    size = PROMPT_OVERHEAD + _bytes(run.config) + _bytes(run.opening)
     for step in steps:
         if step.kind == StepKind.NOTE:
             items.append(Note(step.seq, step.name, step.summary, has_words=bool(step.message)))
         elif step.kind == StepKind.MODEL:
             items.append(_attempt(step, tuple(calls.get(step.pk, ()))))
-        size += len(step.message.encode()) + len(step.result.encode())
+        size += _bytes(step.message) + _bytes(step.result)
     return History(tuple(items), size)
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _attempt(step: Step, calls: tuple[Call, ...]) -> Attempt:

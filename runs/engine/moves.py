@@ -138,10 +138,11 @@ def _next_move(situation: Situation) -> Move:
     return _after_turn(situation, last)
 
 
-def is_about_size(move: WrapUp | Finish) -> bool:
-    """Whether this move is made because the next call would be too large for a budget."""
-    reason = move.limit if isinstance(move, WrapUp) else move.reason if move.status == "stopped" else ""
-    return reason in {"tokens", "cost_usd"}
+def is_about_size(move: Move) -> bool:
+    """Whether this move ends the work because the next call would be too large for a budget."""
+    if isinstance(move, WrapUp):
+        return move.limit in {"tokens", "cost_usd"}
+    return isinstance(move, Finish) and move.status == "stopped" and move.reason in {"tokens", "cost_usd"}
 
 
 def wrapped_up(history: History) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -15,6 +16,7 @@ from runs import actions
 from runs.actions import CHARACTERS_PER_TOKEN, Charge, CompleteTurn, Lease, ProposedCall
 from runs.claude import Draft, Stopped, Turn, TurnFailed, request_body, request_sha256, stream_turn
 from runs.engine import model, moves
+from runs.engine.acts import Act, Record
 from runs.engine.history import history, messages
 from runs.models import Run, Step
 from runs.money import unit_prices, usage_from_api
@@ -41,52 +43,69 @@ MAY_BE_BILLED = frozenset(
 logger = logging.getLogger(__name__)
 
 
-def call_model(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel) -> None:
-    """Record the attempt, stream the turn, record the turn or its failure."""
-    configuration = run.frozen
+def begin_turn(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel) -> Act:
+    """Record the attempt; the act streams the turn, its record stores the turn or its failure."""
     client = model.connection(simulated=run.simulated)
     body = _body(run, steps, move.max_tokens, final=move.final)
+    deadline = _deadline(run, final=move.final)
     step = actions.start_attempt(
         lease,
-        model=configuration["model"],
+        model=run.frozen["model"],
         attempt=move.attempt,
         request_sha256=request_sha256(body),
         max_tokens=move.max_tokens,
         reserved_tokens=move.reserved_tokens,
         reserved_usd=move.reserved_usd,
     )
-    try:
-        turn = stream_turn(
-            client,
-            body,
-            deadline_seconds=_deadline(run, final=move.final),
-            on_draft=lambda draft: actions.save_draft(lease, step, _shown(draft)),
-            should_stop=lambda: not actions.still_drives(lease),
-        )
-    except Stopped as stopped:
-        raise actions.LeaseLost("The run was ended or taken over in the middle of this turn.") from stopped
-    except TurnFailed as failure:
-        _record_failure(lease, step, failure)
-        return
-    if turn.stop_reason == "max_tokens" and _may_ask_for_more(run, steps, turn):
-        _record_cut_off(lease, step, turn)
-        return
+    longer = moves.cut_off_answers(history(run, steps))
+
+    def act() -> Record:
+        try:
+            turn = stream_turn(
+                client,
+                body,
+                deadline_seconds=deadline,
+                on_draft=lambda draft: actions.save_draft(lease, step, _shown(draft)),
+                should_stop=lambda: not actions.still_drives(lease),
+            )
+        except Stopped as stopped:
+            message = "The run was ended or taken over in the middle of this turn."
+            raise actions.LeaseLost(message) from stopped
+        except TurnFailed as failure:
+            return partial(_record_failure, lease, step, failure)
+        return _record_of(lease, step, turn, may_be_longer=longer < moves.MAX_LONGER_ANSWERS)
+
+    return act
+
+
+def _record_of(lease: Lease, step: Step, turn: Turn, *, may_be_longer: bool) -> Record:
+    """How this turn is stored.
+
+    A cut-off answer is asked for again with more room; a cut-off call is never run.
+    """
+    if turn.stop_reason == "max_tokens" and (may_be_longer or turn.tool_uses):
+        return partial(_record_cut_off, lease, step, turn)
     if any(len(use.id) > LONGEST_ID for use in turn.tool_uses):
         sentence = "Claude sent a tool call whose id is too long to be stored. It is asked again."
-        _record_failure(lease, step, TurnFailed("retry", "malformed_stream", sentence, usage=turn.usage))
-        return
-    actions.finish_turn(lease, step, _complete(turn), charge(turn.model, turn.usage, step))
+        failure = TurnFailed("retry", "malformed_stream", sentence, usage=turn.usage)
+        return partial(_record_failure, lease, step, failure)
+    complete, cost = _complete(turn), charge(turn.model, turn.usage, step)
+    return lambda: actions.finish_turn(lease, step, complete, cost)
 
 
-def count_prompt(run: Run, steps: list[Step]) -> int:
+def body_to_count(run: Run, steps: list[Step]) -> dict[str, Any]:
+    """The next request as `count_tokens` takes it."""
+    body = _body(run, steps, 1, final=False)
+    return {key: value for key, value in body.items() if key != "max_tokens"}
+
+
+def count_prompt(run: Run, body: dict[str, Any]) -> int:
     """The API's own count of the next prompt with a margin, because it is an estimate; in tokens.
 
     Very large when it cannot be had, so that the bound by bytes stands.
     """
-    body = _body(run, steps, 1, final=False)
-    counted = {key: value for key, value in body.items() if key != "max_tokens"}
     try:
-        tokens = model.connection(simulated=run.simulated).messages.count_tokens(**counted).input_tokens
+        tokens = model.connection(simulated=run.simulated).messages.count_tokens(**body).input_tokens
     except (anthropic.AnthropicError, httpx2.HTTPError) as error:
         logger.info("the prompt of run %s could not be counted: %s", run.pk, error)
         return 10**9
@@ -124,12 +143,6 @@ def charge(model_name: str, raw_usage: dict[str, Any], step: Step) -> Charge:
         model_name, at=step.started_at, prompt_tokens=usage.prompt_tokens, raw_usage=raw_usage
     )
     return Charge(usage, prices)
-
-
-def _may_ask_for_more(run: Run, steps: list[Step], turn: Turn) -> bool:
-    """A cut-off answer is asked for again with more room; a cut-off call is never run."""
-    asked = moves.cut_off_answers(history(run, steps))
-    return asked < moves.MAX_LONGER_ANSWERS or bool(turn.tool_uses)
 
 
 def _record_cut_off(lease: Lease, step: Step, turn: Turn) -> None:
