@@ -247,6 +247,23 @@ def test_it_gives_up_after_six_failures_and_says_so() -> None:
     assert finish == moves.Finish("failed", "overloaded_error", "Busy. Tried 6 times.")
 
 
+def test_deaths_of_workers_are_not_failures_of_the_model_but_end_a_run_that_kills_each_of_them() -> None:
+    lost = [failure(n, error_kind="worker_lost", error="The worker ended.") for n in range(1, 20)]
+    move = decide(situation(*lost))
+    assert isinstance(move, moves.CallModel) and move.attempt == 20
+    busy = [failure(20 + n) for n in range(5)]
+    again = decide(situation(*busy, *lost))
+    assert isinstance(again, moves.CallModel), "five overloads and many deaths are below both bounds"
+    waits = decide(situation(*lost, *busy))
+    assert isinstance(waits, moves.Park) and waits.until == START + timedelta(seconds=16)
+    assert decide(situation(*lost, *busy, failure(25))) == moves.Finish(
+        "failed", "overloaded_error", "Busy. Tried 6 times."
+    )
+    finish = decide(situation(*lost, failure(20, error_kind="worker_lost")))
+    assert isinstance(finish, moves.Finish) and (finish.status, finish.reason) == ("failed", "worker_lost")
+    assert finish.explanation.startswith("20 workers died in the middle of this turn.")
+
+
 def test_it_gives_a_cut_off_answer_more_room_up_to_what_the_model_can_write() -> None:
     move = decide(situation(failure(1, error_kind="max_tokens")))
     assert isinstance(move, moves.CallModel) and move.max_tokens == 8_000

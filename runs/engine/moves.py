@@ -14,9 +14,11 @@ from runs.models import GOOD_ENDS
 from runs.money import UnitPrices
 
 MAX_ATTEMPTS = 6
+MAX_LOST_WORKERS = 20  # workers that may die in one turn: rarely its fault, but it could be
 MAX_LONGER_ANSWERS = 2  # times a cut-off answer is asked for again with more room
 MAX_PAUSED_TURNS = 8
 LONGEST_WAIT = 15 * 60.0  # seconds; a server may ask for more, a person should not wait for it
+WORKER_LOST = "worker_lost"
 WRAP_UP = "wrap_up"
 CONTINUE = "continue"
 
@@ -189,22 +191,25 @@ def _next_call(calls: tuple[Call, ...]) -> Move | None:
 
 
 def _after_failure(situation: Situation, last: Attempt) -> Move:
-    failures = _failures_in_a_row(situation.history)
+    failures, deaths = _failures_in_a_row(situation.history)
     if last.error_action == "pause":
         return Pause(last.error_kind, last.error)
     if last.error_action == "fail":
         return Finish("failed", last.error_kind, last.error)
     if failures >= MAX_ATTEMPTS:
         return Finish("failed", last.error_kind, f"{last.error} Tried {failures} times.")
+    if deaths >= MAX_LOST_WORKERS:
+        sentence = f"{deaths} workers died in the middle of this turn. Look at their memory and logs."
+        return Finish("failed", WORKER_LOST, sentence)
     until = (last.ended_at or situation.now) + timedelta(seconds=retry_delay(failures, last))
     if until > situation.now:
         return Park(until, last.error_kind, f"{last.error} Trying again by itself.")
-    return _call(situation, attempt=failures + 1)
+    return _call(situation, attempt=failures + deaths + 1)
 
 
 def retry_delay(failures: int, last: Attempt) -> float:
     """Seconds to wait after so many failures in a row; what the server asks for counts, within reason."""
-    if last.error_kind in {"max_tokens", "worker_lost"}:
+    if last.error_kind in {"max_tokens", WORKER_LOST}:
         return 0.0
     backoff = min(0.5 * 2**failures, 60.0)
     wait: float = max(backoff, last.retry_after_seconds or 0.0)
@@ -221,13 +226,15 @@ def cut_off_answers(history: History) -> int:
     return count
 
 
-def _failures_in_a_row(history: History) -> int:
-    count = 0
+def _failures_in_a_row(history: History) -> tuple[int, int]:
+    """Failures of the model since the last good turn, and deaths of workers, which are not the model's."""
+    failures = deaths = 0
     for item in reversed(history.items):
         if not isinstance(item, Attempt) or item.status != "failed":
             break
-        count += 1
-    return count
+        deaths += item.error_kind == WORKER_LOST
+        failures += item.error_kind != WORKER_LOST
+    return failures, deaths
 
 
 def _after_turn(situation: Situation, turn: Attempt) -> Move:
