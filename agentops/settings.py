@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from agentops import environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION: str = tomllib.loads((BASE_DIR / "pyproject.toml").read_text())["project"]["version"]
 DATA_DIR = Path(environment.text("AGENTOPS_DATA", str(BASE_DIR / "data")))
 
 DEBUG = environment.flag("AGENTOPS_DEBUG", False)

@@ -28,6 +28,7 @@ from runs.reading.run_page import RunPageView, read_run_page
 from runs.reading.run_rows import RunRow, read_rows
 from runs.reading.runs import Cursor, RunQuery, count_newer, read_facets
 from runs.reading.trace import Row, find_run
+from runs.reading.workers import count_unattended, read_workers
 from runs.watching import GROUP, hold_watch, release_watch
 
 SIGNED_OUT = 4401  # the browser does not come back after this code
@@ -235,6 +236,8 @@ class RunListConsumer(LiveConsumer):
         frames.extend(self.changed("new", new, "runs/list.html#pill", context))
         facets = read_facets(self.query)
         frames.extend(self.changed("facets", facets, "runs/list.html#facets", {"facets": facets}))
+        waiting = count_unattended(now)
+        frames.extend(self.changed("nobody", waiting, "workers/nobody.html", {"unattended": waiting}))
         return frames
 
     def _row(self, row: RunRow) -> list[str]:
@@ -269,6 +272,16 @@ class QueueConsumer(LiveConsumer):
         key = (card.ask, card.ask.is_open, card.step_status, card.step_summary)
         context = {"card": card, "viewer": viewer, "reasons": REASONS.items()}
         return self.changed("card", key, "approvals/card.html", context)
+
+
+class WorkersConsumer(LiveConsumer):
+    """The workers. Their signs of life are no hints, so it also looks again by itself."""
+
+    rest_seconds = 1.0
+
+    def frames(self, viewer: User) -> list[str]:
+        context = {"workers": read_workers(timezone.now())}
+        return self.changed_html("workers", "workers/workers.html#workers", context)
 
 
 def _parameters(query_string: bytes) -> dict[str, str]:

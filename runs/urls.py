@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from runs.views import approvals, controls, costs, health, runs, sign_in, tickets
+from runs.views import approvals, controls, costs, health, runs, sign_in, tickets, workers
 
 urlpatterns = [
     path("", runs.run_list, name="runs"),
@@ -24,6 +24,8 @@ urlpatterns = [
     path("costs/", costs.costs, name="costs"),
     path("tickets/", tickets.ticket_list, name="tickets"),
     path("tickets/<str:reference>/", tickets.ticket_page, name="ticket"),
+    path("workers/", workers.worker_page, name="workers"),
+    path("workers.json", workers.workers_json, name="workers-json"),
     path("healthz", health.healthz, name="healthz"),
     path("sign-in/", sign_in.sign_in, name="sign-in"),
     path("sign-in/<str:token>/", sign_in.sign_in_link, name="sign-in-link"),

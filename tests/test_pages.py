@@ -136,8 +136,8 @@ def test_the_list_takes_the_same_few_queries_for_many_runs(
         lease = a_lease(a_run(f"run {n}"))
         a_turn(lease, ("get_metrics", "read", {}))
     a_waiting_call()
-    # session, user, newest, page, worked, asked, doing, facets, pending, permissions (2)
-    with django_assert_num_queries(11):
+    # session, user, newest, page, worked, asked, doing, facets, workers, unattended, pending, permissions (2)
+    with django_assert_num_queries(13):
         assert page.get("/").status_code == 200
 
 

@@ -50,6 +50,7 @@ from runs.actions.turns import (
     save_draft,
     start_attempt,
 )
+from runs.actions.workers import Identity, show_worker, worker_left
 
 __all__ = [
     "ASKED",
@@ -62,6 +63,7 @@ __all__ = [
     "Charge",
     "CompleteTurn",
     "DigestMismatch",
+    "Identity",
     "InvalidQuestion",
     "Lease",
     "LeaseLost",
@@ -102,10 +104,12 @@ __all__ = [
     "resume_run",
     "retry_run",
     "save_draft",
+    "show_worker",
     "start_attempt",
     "start_call",
     "start_run",
     "still_drives",
     "together",
     "use_sign_in_link",
+    "worker_left",
 ]

@@ -18,6 +18,7 @@ from django.utils import timezone
 from runs import actions
 from runs.actions import Lease
 from runs.engine.drive import drive
+from runs.engine.presence import Presence
 from runs.hints import Listener
 
 logger = logging.getLogger(__name__)
@@ -32,9 +33,10 @@ def worker_name() -> str:
 
 
 class Heart:
-    """Extends the leases of this process in a thread of its own, while it is open."""
+    """Extends the leases of this process in a thread of its own, while it is open, and shows its presence."""
 
-    def __init__(self) -> None:
+    def __init__(self, presence: Presence | None = None) -> None:
+        self._presence = presence
         self._leases: dict[int, Lease] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -60,16 +62,25 @@ class Heart:
                 del self._leases[lease.run_id]
 
     def _beat(self) -> None:
-        while not self._stop.wait(settings.AGENTOPS_LEASE_SECONDS / 4):
-            with self._lock:
-                leases = list(self._leases.values())
-            if leases:
-                try:
-                    actions.heartbeat(leases)
-                except UNREACHABLE as error:
-                    logger.warning("heartbeat failed, trying again: %s", error)
-                    connections.close_all()
+        over = False
+        while not over:
+            self._beat_once()
+            over = self._stop.wait(settings.AGENTOPS_LEASE_SECONDS / 4)
+        if self._presence is not None:
+            self._presence.leave()
         connections.close_all()
+
+    def _beat_once(self) -> None:
+        with self._lock:
+            leases = list(self._leases.values())
+        try:
+            if leases:
+                actions.heartbeat(leases)
+            if self._presence is not None:
+                self._presence.show(len(leases))
+        except UNREACHABLE as error:
+            logger.warning("heartbeat failed, trying again: %s", error)
+            connections.close_all()
 
 
 class Worker:
@@ -90,7 +101,7 @@ class Worker:
         """Work until `stop`; returns when the last thread has left. An unreachable database is waited for."""
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="drive")
         try:
-            with Heart() as heart:
+            with Heart(Presence(self.name, concurrency=self._concurrency)) as heart:
                 while not self._stopping.is_set():
                     try:
                         self._work(pool, heart)

@@ -5,6 +5,7 @@ from runs.models.approval import Approval, ApprovalState, Verdict, Vote
 from runs.models.event import Event, event_hash
 from runs.models.run import ENDED, Run, RunStatus
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
+from runs.models.worker import WorkerProcess, silent_since
 
 __all__ = [
     "ENDED",
@@ -21,6 +22,8 @@ __all__ = [
     "StepStatus",
     "Verdict",
     "Vote",
+    "WorkerProcess",
     "event_hash",
+    "silent_since",
     "token_hash",
 ]

@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from runs.models import Run, RunStatus, Step, StepKind
 from runs.reading.steps import StepDetail, read_step
 from runs.reading.trace import Trace, read_trace
+from runs.reading.workers import is_unattended
 from tools.models import Ticket
 
 TITLE_CHARACTERS = 60
@@ -30,6 +31,14 @@ class Notice:
     icon: str
     title: str
     text: str
+
+
+NOBODY = Notice(
+    "warn",
+    "queued",
+    "No worker is running",
+    "This run goes on as soon as one is there. Start one with: manage.py worker",
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,7 @@ class RunPageView:
     checks: tuple[Check, ...]
     evidence: dict[str, int]  # evidence id -> number of the step
     forks: tuple[Run, ...]  # runs that go on from a step of this one
+    unattended: bool = False  # it waits for a worker, and none is running
 
     @property
     def run(self) -> Run:
@@ -102,7 +112,7 @@ class RunPageView:
 
     @property
     def notice(self) -> Notice | None:
-        return _notice(self.run)
+        return NOBODY if self.unattended else _notice(self.run)
 
 
 def read_run_page(run: Run, *, selected: int | None, viewer: User, now: datetime) -> RunPageView:
@@ -120,6 +130,7 @@ def read_run_page(run: Run, *, selected: int | None, viewer: User, now: datetime
         tickets=tuple(tickets.values_list("reference", flat=True)[:5]),
         checks=_checks(run) if run.final_response else (),
         evidence=_evidence(run) if run.final_response else {},
+        unattended=is_unattended(run, now),
         forks=tuple(run.forks.only("pk", "request_id", "parent_run").order_by("pk")[:MAX_FORKS]),
     )
 

@@ -23,6 +23,7 @@ SECTIONS = {
     "costs": "costs",
     "tickets": "tickets",
     "ticket": "tickets",
+    "workers": "workers",
 }
 
 

@@ -17,6 +17,7 @@ from runs.reading.export import log_text
 from runs.reading.run_page import read_run_page
 from runs.reading.runs import RunQuery, newest_cursor, read_facets, read_page
 from runs.reading.trace import find_run
+from runs.reading.workers import count_unattended
 from runs.views.errors import allow
 from runs.views.viewer import viewer_of
 
@@ -28,13 +29,15 @@ def run_list(request: HttpRequest) -> HttpResponse:
     """All runs, newest first, with search and filters."""
     query = RunQuery.parse(request.GET.dict())
     newest = newest_cursor()
-    page = read_page(query, now=timezone.now())
+    now = timezone.now()
+    page = read_page(query, now=now)
     context = {
         "query": query,
         "page": page,
         "facets": read_facets(query),
         "newest": newest,
         "has_runs": newest is not None,
+        "unattended": count_unattended(now),
     }
     return render(request, "runs/list.html", context)
 
