@@ -15,6 +15,7 @@ meets what. The last line is one JSON object, and the exit status is 1 when some
 runs, turns, tool_calls  what was done; `statuses` says how the runs ended, `approvals` what became of those
 kills, terms             worker processes that were ended by SIGKILL and by SIGTERM
 takeovers, lost_turns    runs that another worker took from a dead one; turns that died with their worker
+cancelled_turns          turns that somebody cancelled in the middle
 faults                   failed attempts at a turn by their kind
 changes                  remediations that happened in the estate
 violations               contradictions among rows, changes that happened twice or without a start, tool uses

@@ -181,6 +181,7 @@ class People:
             "changes": WorldAction.objects.count(),
             "takeovers": sum(bool(json.loads(data)["taken_over_from"]) for data in claims),
             "lost_turns": failed.pop("worker_lost", 0),
+            "cancelled_turns": failed.pop("run_ended", 0),
             "faults": dict(failed.most_common()),
             "violations": wrong,
             "stuck": self.left(),

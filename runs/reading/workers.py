@@ -56,7 +56,8 @@ class WorkersView:
     """The page of workers."""
 
     alive: tuple[WorkerView, ...]
-    gone: tuple[WorkerView, ...]  # lost or stopped within a day, the latest first
+    gone: tuple[WorkerView, ...]  # lost or stopped within a day, the latest first, and not too many
+    lost: int  # of these and those left out
     elsewhere: tuple[Run, ...]  # driven by no worker in the table: by a command in a terminal
     queue: Queue
     backends: tuple[BackendView, ...]
@@ -72,10 +73,6 @@ class WorkersView:
     @property
     def hanging(self) -> int:
         return sum(backend.hanging for backend in self.backends)
-
-    @property
-    def lost(self) -> int:
-        return sum(worker.state == "lost" for worker in self.gone)
 
 
 def read_workers(now: datetime) -> WorkersView:
@@ -93,6 +90,7 @@ def read_workers(now: datetime) -> WorkersView:
     return WorkersView(
         alive=alive,
         gone=tuple(gone[:MOST_GONE]),
+        lost=sum(view.state == "lost" for view in gone),
         elsewhere=tuple(run for runs in driven.values() for run in runs),
         queue=_queue(now),
         backends=_backends([view.process for view in alive]),
