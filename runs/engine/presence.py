@@ -7,7 +7,7 @@ import os
 import socket
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import Error
 from django.utils import timezone
 
 from runs import actions
@@ -37,5 +37,5 @@ class Presence:
         """It ends in good order. Where that cannot be written, it will look lost."""
         try:
             actions.worker_left(self._identity)
-        except DatabaseError as error:
+        except Error as error:
             logger.warning("the end of this worker could not be recorded: %s", error)
