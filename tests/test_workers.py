@@ -13,12 +13,14 @@ from typing import Any
 from urllib.request import HTTPCookieProcessor, OpenerDirector, build_opener
 
 import pytest
-from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
+from pytest_django.fixtures import Settings
 
 from runs.engine.presence import Presence
+from runs.engine.worker import Heart
 from runs.models import Run, RunStatus, WorkerProcess
 from tests.conftest import Installation, eventually, wait_for_line
 from tests.factories import a_lease, a_run
@@ -132,7 +134,7 @@ def later_is_due(run: Run) -> Run:
 
 
 @pytest.mark.django_db
-def test_a_waiting_run_says_that_nobody_works_and_stops_saying_so(page: Client) -> None:
+def test_a_waiting_run_says_that_nobody_works_and_stops_saying_so(page: Client, settings: Settings) -> None:
     run = a_run()
     address = run.get_absolute_url()
     assert NOBODY in text_of(page, address) and f"{NOBODY}: 1 run waits" in text_of(page, "/")
@@ -140,8 +142,7 @@ def test_a_waiting_run_says_that_nobody_works_and_stops_saying_so(page: Client) 
     assert NOBODY not in text_of(page, address) and NOBODY not in text_of(page, "/")
 
     a_lease(run, "one")
-    silence = timedelta(seconds=settings.AGENTOPS_LEASE_SECONDS + 1)
-    last_seen("one", silence)
+    last_seen("one", timedelta(seconds=settings.AGENTOPS_LEASE_SECONDS + 1))
     assert NOBODY not in text_of(page, address), "its lease still holds"
     Run.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
     assert NOBODY in text_of(page, address), "it was left behind"
@@ -159,6 +160,25 @@ def test_workers_of_last_week_are_forgotten_and_another_version_is_named(page: C
     WorkerProcess.objects.filter(name="new").update(version="0.0.9")
     shown = text_of(page, "/workers/")
     assert "version 0.0.9" in shown and "Lost" not in shown, "what is gone for days is not shown"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_cannot_be_shown_keeps_its_leases_alive(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.AGENTOPS_LEASE_SECONDS = 4
+    lease = a_lease(a_run())
+    Run.objects.update(lease_until=timezone.now() + timedelta(seconds=1))
+    with connection.schema_editor() as editor:
+        editor.delete_model(WorkerProcess)  # as in a database of an older version
+    try:
+        with Heart(Presence(lease.owner, concurrency=1)) as heart:
+            heart.hold(lease)
+            eventually(lambda: Run.objects.get().lease_until > timezone.now() + timedelta(seconds=2))
+    finally:
+        with connection.schema_editor() as editor:
+            editor.create_model(WorkerProcess)
+    assert "this worker could not be shown" in caplog.text
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 import socket
 
 from django.conf import settings
-from django.db import Error
+from django.db import connections
 from django.utils import timezone
 
 from runs import actions
@@ -30,12 +30,16 @@ class Presence:
         )
 
     def show(self, driving: int) -> None:
-        """It is there and drives so many runs."""
-        actions.show_worker(self._identity, driving=driving, health=boundary.health())
+        """It is there and drives so many runs. Never raises: the leases live by the same heart."""
+        try:
+            actions.show_worker(self._identity, driving=driving, health=boundary.health())
+        except Exception as error:
+            logger.warning("this worker could not be shown: %s", error)
+            connections.close_all()
 
     def leave(self) -> None:
         """It ends in good order. Where that cannot be written, it will look lost."""
         try:
             actions.worker_left(self._identity)
-        except Error as error:
+        except Exception as error:
             logger.warning("the end of this worker could not be recorded: %s", error)
