@@ -47,3 +47,11 @@ class DigestMismatch(ActionError):
 
 class LeaseLost(ActionError):
     """Another worker drives this run now; what this driver wanted to write is void."""
+
+
+class BudgetUsedUp(ActionError):
+    """The next model call does not fit into a budget that runs share: the driver decides again."""
+
+
+class UnknownBudget(ActionError):
+    """There is no such budget."""

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from runs import hints
+from runs.actions import ledger
 from runs.actions.change import Change, Lease, change, one_writer
 from runs.actions.errors import LeaseLost
 from runs.models import Step, StepKind, StepStatus
@@ -64,7 +65,10 @@ def start_attempt(
     reserved_tokens: int,
     reserved_usd: Decimal | None,
 ) -> Step:
-    """Record that a request goes out now, before it does: a crash leaves its trace and its reservation."""
+    """Record that a request goes out now, before it does: a crash leaves its trace and its reservation.
+
+    Raises BudgetUsedUp when a budget that runs share has no room for it any more; nothing is written then.
+    """
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
         step = Step.objects.create(
             run=current.run,
@@ -79,6 +83,7 @@ def start_attempt(
             reserved_tokens=reserved_tokens,
             reserved_usd=reserved_usd,
         )
+        ledger.reserve(current, step)
         current.add(model_calls=1)
         current.event("model.started", step=step.seq, attempt=attempt, request_sha256=request_sha256)
     return step
@@ -113,6 +118,7 @@ def finish_turn(lease: Lease, step: Step, turn: CompleteTurn, charge: Charge) ->
         step.draft = ""
         cost = _book(current, step, charge)
         step.save()
+        ledger.settle_attempt(current, step)
         for call in turn.calls:
             _propose(current, step, call)
         current.event(
@@ -156,6 +162,7 @@ def close_attempt(
     step.draft = ""
     cost = _book(current, step, charge)
     step.save()
+    ledger.settle_attempt(current, step)
     current.event("model.failed", step=step.seq, error=kind, action=action, cost_usd=cost)
 
 

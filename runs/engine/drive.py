@@ -19,7 +19,8 @@ from runs.engine import calls, moves, turns
 from runs.engine.history import history, load_steps
 from runs.engine.limits import Spent
 from runs.engine.model import NoModel
-from runs.models import Run, RunStatus, Step, StepKind, StepStatus
+from runs.engine.rooms import Room, shared
+from runs.models import AtLimit, Run, RunStatus, Step, StepKind, StepStatus
 from runs.money import unit_prices
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ def perform(lease: Lease) -> bool:
     steps = load_steps(run)
     now = situation(run, steps)
     move = moves.decide(now)
-    if isinstance(move, moves.WrapUp | moves.Finish) and moves.is_about_size(move):
+    if moves.is_about_size(move):
         # The bound by bytes does not fit; the API's own count of the prompt may.
         counted = min(turns.count_prompt(run, steps), now.history.prompt_tokens)
         move = moves.decide(replace(now, history=replace(now.history, prompt_tokens=counted)))
@@ -103,6 +104,8 @@ def make(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> bool:
             actions.add_note(lease, name=moves.CONTINUE, text=CONTINUE_REQUEST, summary=CONTINUE_REQUEST)
         case moves.Park(until, reason, explanation):
             return not actions.park(lease, until=until, reason=reason, explanation=explanation)
+        case moves.Pause(reason, explanation, Room() as room, until):
+            return not _pause_at(lease, room, until, reason, explanation)
         case moves.Pause(reason, explanation):
             actions.pause(lease, reason=reason, explanation=explanation)
             return False
@@ -116,6 +119,17 @@ def make(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> bool:
             )
             return False
     return True
+
+
+def _pause_at(lease: Lease, room: Room, until: datetime | None, reason: str, explanation: str) -> bool:
+    return actions.pause_at_budget(
+        lease,
+        budget_id=room.budget,
+        revision=room.revision,
+        reason=reason,
+        explanation=explanation,
+        until=until,
+    )
 
 
 def situation(run: Run, steps: list[Step]) -> moves.Situation:
@@ -132,6 +146,8 @@ def situation(run: Run, steps: list[Step]) -> moves.Situation:
         prices=unit_prices(configuration["model"], at=now, prompt_tokens=facts.prompt_tokens),
         now=now,
         pause_asked_by=run.asked_by if run.asked_for == actions.PAUSE else "",
+        at_limit=configuration.get("at_limit", AtLimit.WRAP_UP),
+        shared=shared(run, steps, now),
     )
 
 

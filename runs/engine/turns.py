@@ -15,6 +15,7 @@ from runs import actions
 from runs.actions import CHARACTERS_PER_TOKEN, Charge, CompleteTurn, Lease, ProposedCall
 from runs.claude import Draft, Stopped, Turn, TurnFailed, request_body, request_sha256, stream_turn
 from runs.engine import model, moves
+from runs.engine.failures import cut_off_answers
 from runs.engine.history import history, messages
 from runs.models import Run, Step
 from runs.money import unit_prices, usage_from_api
@@ -42,19 +43,26 @@ logger = logging.getLogger(__name__)
 
 
 def call_model(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel) -> None:
-    """Record the attempt, stream the turn, record the turn or its failure."""
+    """Record the attempt, stream the turn, record the turn or its failure.
+
+    Nothing happens when another run has just taken what a shared budget had left: it is decided again.
+    """
     configuration = run.frozen
     client = model.connection(simulated=run.simulated)
     body = _body(run, steps, move.max_tokens, final=move.final)
-    step = actions.start_attempt(
-        lease,
-        model=configuration["model"],
-        attempt=move.attempt,
-        request_sha256=request_sha256(body),
-        max_tokens=move.max_tokens,
-        reserved_tokens=move.reserved_tokens,
-        reserved_usd=move.reserved_usd,
-    )
+    try:
+        step = actions.start_attempt(
+            lease,
+            model=configuration["model"],
+            attempt=move.attempt,
+            request_sha256=request_sha256(body),
+            max_tokens=move.max_tokens,
+            reserved_tokens=move.reserved_tokens,
+            reserved_usd=move.reserved_usd,
+        )
+    except actions.BudgetUsedUp as full:
+        logger.info("run %s decides again: %s", run.pk, full)
+        return
     try:
         turn = stream_turn(
             client,
@@ -128,7 +136,7 @@ def charge(model_name: str, raw_usage: dict[str, Any], step: Step) -> Charge:
 
 def _may_ask_for_more(run: Run, steps: list[Step], turn: Turn) -> bool:
     """A cut-off answer is asked for again with more room; a cut-off call is never run."""
-    asked = moves.cut_off_answers(history(run, steps))
+    asked = cut_off_answers(history(run, steps))
     return asked < moves.MAX_LONGER_ANSWERS or bool(turn.tool_uses)
 
 
