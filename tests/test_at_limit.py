@@ -23,8 +23,8 @@ from runs.agents import Agent, Limits
 from runs.engine.drive import perform
 from runs.models import Budget, BudgetChange, Run, RunStatus, StepKind
 from tests.conftest import Installation, eventually, wait_for_line
-from tests.factories import a_lease, a_run, a_turn
-from tests.test_budgets import a_budget, kinds, the_ledger
+from tests.factories import a_charge, a_lease, a_run, a_turn
+from tests.test_budgets import a_budget, an_attempt_of, kinds, the_ledger
 from tests.test_engine import drive_to_the_end
 
 in_database = pytest.mark.django_db(transaction=True)
@@ -164,6 +164,45 @@ def test_a_budget_that_is_removed_or_raised_at_the_same_moment_pauses_nobody() -
     assert not actions.pause_at_budget(lease, revision=2, **paused)  # type: ignore[arg-type]
     assert Run.objects.get().status == RunStatus.RUNNING
     assert BudgetChange.objects.all()[0].after == ""
+
+
+@in_database
+def test_a_run_that_a_budget_stopped_is_retried_when_the_budget_is_raised(operator: User) -> None:
+    budget = a_budget(tokens="100")
+    run = drive_to_the_end(a_run(), operator)
+    assert (run.status, run.reason) == (RunStatus.STOPPED, budget.reason)
+    with pytest.raises(ActionError, match="the budget installation per month is used up"):
+        actions.retry_run(run_id=run.pk, actor="olga")
+    a_budget(tokens="90000000")
+    actions.retry_run(run_id=run.pk, actor="olga")
+    assert drive_to_the_end(run, operator).status == RunStatus.SUCCEEDED
+
+
+@in_database
+def test_a_run_that_is_paused_after_its_worker_died_holds_nothing_back(operator: User) -> None:
+    budget = a_budget(tokens="9000000")
+    lease = a_lease(a_run())
+    an_attempt_of(lease, 5_000, "0.25")
+    Run.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
+    assert actions.pause_run(run_id=lease.run_id, actor="olga")
+    ledger = the_ledger(budget)
+    assert (ledger.reserved_tokens, ledger.tokens) == (0, 5_000)
+    actions.resume_run(run_id=lease.run_id, actor="olga")
+    assert drive_to_the_end(Run.objects.get(), operator).status == RunStatus.SUCCEEDED
+
+
+@in_database
+def test_a_run_waits_for_calls_of_others_that_hold_the_rest_of_a_budget(operator: User) -> None:
+    budget = a_budget(tokens="400000")
+    other = a_lease(a_run("another"))
+    step = an_attempt_of(other, 390_000, None)
+    run = a_run()
+    assert not perform(a_lease(run))
+    run.refresh_from_db()
+    assert (run.status, run.reason) == (RunStatus.QUEUED, budget.reason) and run.retry_at is not None
+    assert "Calls of other runs hold the rest of it" in run.explanation
+    actions.fail_attempt(other, step, action="retry", kind="x", sentence="x", charge=a_charge())
+    assert drive_to_the_end(run, operator).status == RunStatus.SUCCEEDED
 
 
 @in_database

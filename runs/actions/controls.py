@@ -12,9 +12,10 @@ from typing import Any
 
 from runs.actions.change import Change, change, end_waiting, stop_clock
 from runs.actions.errors import ActionError
-from runs.actions.settling import close_open_steps
+from runs.actions.settling import close_attempts, close_open_steps
 from runs.actions.turns import create_note
-from runs.models import Run, RunStatus
+from runs.models import Budget, Run, RunStatus
+from runs.models.budget import budget_of, period_start
 
 PAUSE = "pause"  # what a driver may be asked for
 ASKED = "asked"  # the reason of a pause that a person asked for
@@ -61,6 +62,9 @@ def pause_run(*, run_id: int, actor: str) -> bool:
             current.event("run.pause_asked")
             return False
         _take_from_driver(current)
+        # Its worker died and nobody will take the run over now: what the call reserved must not stay held.
+        sentence = "The worker process ended in the middle of this turn."
+        close_attempts(current, kind="worker_lost", sentence=sentence)
         current.set(
             status=RunStatus.PAUSED,
             reason=ASKED,
@@ -122,6 +126,8 @@ def retry_run(*, run_id: int, actor: str, limits: Mapping[str, str] | None = Non
         if stopped and run.reason in run.frozen["limits"] and run.reason not in raised:
             limit = run.frozen["limits"][run.reason]
             raise ActionError(f"It would stop again at its limit {run.reason} {limit}. Give a higher one.")
+        if stopped and (budget := budget_of(run.reason)) and _is_the_same(budget, run, current):
+            raise ActionError(f"It would stop again: the budget {budget.title} is used up. Raise it first.")
         mark = create_note(
             current, name=RETRIED, text=GO_ON if stopped else "", summary=f"Retried by {actor}."
         )
@@ -163,6 +169,13 @@ def _raised(run: Run, wanted: Mapping[str, str]) -> dict[str, dict[str, str | in
             raise ActionError(f"The limit {name} is {limits[name]} already. Give a higher one.")
         raised[name] = {"old": limits[name], "new": f"{new:f}" if name == "cost_usd" else int(new)}
     return raised
+
+
+def _is_the_same(budget: Budget, run: Run, current: Change) -> bool:
+    """Whether the budget that stopped this run has neither changed nor begun a new period since."""
+    ended_at = run.ended_at or current.now
+    same_period = period_start(budget.period, ended_at) == period_start(budget.period, current.now)
+    return same_period and budget.set_at <= ended_at
 
 
 def _keep_raised(current: Change, raised: dict[str, dict[str, str | int]]) -> None:

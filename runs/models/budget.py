@@ -171,6 +171,14 @@ def period_bounds(period: str, starts_on: date) -> tuple[datetime, datetime]:
     return datetime.combine(starts_on, time(), UTC), datetime.combine(after, time(), UTC)
 
 
+def budget_of(reason: str) -> Budget | None:
+    """The budget that this reason of a run names, if it is one and still exists."""
+    number = reason.removeprefix(REASON).partition("_")[0]
+    if not reason.startswith(REASON) or not number.isdecimal():
+        return None
+    return Budget.objects.filter(pk=int(number)).first()
+
+
 def applying(agent: str) -> Q:
     """The budgets that a run of this agent shares."""
     return Q(scope=Scope.INSTALLATION) | Q(scope=Scope.AGENT, agent=agent)
