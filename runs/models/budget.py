@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import models
-from django.db.models import BigIntegerField, Case, Count, F, Q, Sum, Value, When
+from django.db.models import BigIntegerField, Case, F, Q, Sum, Value, When
 from django.db.models.functions import Cast, Coalesce, Greatest, Round
 from django.utils import timezone
 
@@ -193,7 +193,7 @@ def counted(step: Step) -> tuple[int, Decimal]:
 
 
 def amounts_of_steps(budget: Budget, starts_on: date, *, simulated: bool) -> dict[str, Any]:
-    """What the steps of this period say: the columns of its ledger. Two queries, exact."""
+    """What the steps of this period say: the columns of its ledger. Exact."""
     since, until = period_bounds(budget.period, starts_on)
     steps = Step.objects.filter(run__simulated=simulated)
     if budget.scope == Scope.AGENT:
@@ -201,33 +201,27 @@ def amounts_of_steps(budget: Budget, starts_on: date, *, simulated: bool) -> dic
     calls = steps.filter(kind=StepKind.TOOL, counted_at__gte=since, counted_at__lt=until)
     if budget.tool:
         return dict.fromkeys(AMOUNTS, 0) | {"tool_calls": calls.filter(name=budget.tool).count()}
-    turns = steps.filter(
-        # An attempt that started in the period ended in it or later, or not yet: the index knows these.
-        Q(ended_at__gte=since) | Q(ended_at__isnull=True),
-        kind=StepKind.MODEL,
-        started_at__gte=since,
-        started_at__lt=until,
-    )
-    running = Q(status=StepStatus.RUNNING)
-    total = (
+    turns = steps.filter(kind=StepKind.MODEL, started_at__gte=since, started_at__lt=until).order_by()
+    actual = (
         F("input_tokens")
         + F("cache_write_5m_tokens")
         + F("cache_write_1h_tokens")
         + F("cache_read_tokens")
         + F("output_tokens")
     )
-    usd, reserved_usd = _whole(F("cost_usd")), _whole(F("reserved_usd"))
-    found = turns.order_by().aggregate(
-        tokens=Sum(_used(total, F("reserved_tokens"), running)),
-        cost_usd=Sum(_used(usd, reserved_usd, running)),
-        reserved_tokens=Sum("reserved_tokens", filter=running),
-        reserved_usd=Sum(reserved_usd, filter=running),
+    reserved_usd = _whole(F("reserved_usd"))
+    # What started in the period ended in it or later, or runs: one index knows the ends, one what runs.
+    used = turns.filter(ended_at__gte=since).aggregate(
+        tokens=Sum(_used(actual, F("reserved_tokens"))),
+        cost_usd=Sum(_used(_whole(F("cost_usd")), reserved_usd)),
     )
-    sums: dict[str, Any] = {name: found[name] or 0 for name in found}
+    held = turns.filter(status=StepStatus.RUNNING).aggregate(
+        reserved_tokens=Sum("reserved_tokens"), reserved_usd=Sum(reserved_usd)
+    )
+    sums: dict[str, Any] = {name: value or 0 for name, value in (used | held).items()}
     for name in ("cost_usd", "reserved_usd"):
         sums[name] = Decimal(sums[name]) / FRACTION
-    counts = calls.aggregate(tool_calls=Count("pk"))
-    return sums | counts
+    return sums | {"tool_calls": calls.count()}
 
 
 def _whole(amount: Any) -> Any:
@@ -235,10 +229,6 @@ def _whole(amount: Any) -> Any:
     return Cast(Round(Coalesce(amount, Value(Decimal(0))) * Value(Decimal(FRACTION))), BigIntegerField())
 
 
-def _used(actual: Any, reserved: Any, running: Q) -> Any:
-    return Case(
-        When(running, then=Value(0)),
-        When(usage_estimated=True, then=Greatest(actual, reserved)),
-        default=actual,
-        output_field=BigIntegerField(),
-    )
+def _used(actual: Any, reserved: Any) -> Any:
+    estimated = When(usage_estimated=True, then=Greatest(actual, reserved))
+    return Case(estimated, default=actual, output_field=BigIntegerField())
