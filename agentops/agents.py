@@ -53,5 +53,6 @@ AGENTS = [
         ),
         model=environment.text("AGENTOPS_MODEL", "claude-sonnet-5-5"),
         limits=Limits(cost_usd=environment.number("AGENTOPS_RUN_BUDGET_USD", "2.00")),
+        at_limit=environment.one_of("AGENTOPS_RUN_AT_LIMIT", "wrap_up", "pause"),
     ),
 ]

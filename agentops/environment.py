@@ -41,6 +41,14 @@ def number(name: str, default: str) -> Decimal:
     return result
 
 
+def one_of(name: str, *choices: str) -> str:
+    """One of these words; the first one when the variable is unset or empty."""
+    value = text(name, choices[0])
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name}={value!r} is not known: set it to {' or '.join(choices)}.")
+    return value
+
+
 def words(name: str, default: str = "") -> list[str]:
     """A comma-separated list."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]

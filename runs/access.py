@@ -32,6 +32,15 @@ def may_start(user: User | AnonymousUser) -> Permission:
     )
 
 
+def may_set_budgets(user: User | AnonymousUser) -> Permission:
+    """May this person set, change and remove budgets that runs share?"""
+    if user.has_perm("runs.budget"):
+        return YES
+    return Permission(
+        False, "You may look but not set budgets. Ask an administrator for the permission “budget”."
+    )
+
+
 def may_decide(user: User | AnonymousUser) -> Permission:
     """May this person approve and reject tool calls at all?"""
     if user.has_perm("runs.decide"):

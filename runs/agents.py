@@ -47,6 +47,7 @@ class Agent:
     largest_answer: int = 64_000  # tokens; a cut-off answer is asked for again with more room, up to this
     environment: str = "production"
     limits: Limits = field(default_factory=Limits)
+    at_limit: str = "wrap_up"  # or "pause": a person is asked to raise the limit
 
     def configuration(self, *, world: str) -> str:
         """Everything a request of this agent is made of, as exact JSON text. It is frozen in the run.
@@ -65,6 +66,7 @@ class Agent:
                 "thinking": {"type": "adaptive", "display": "summarized"},
                 "effort": self.effort,
                 "limits": self.limits.as_data(),
+                "at_limit": self.at_limit,
                 "environment": self.environment,
                 "world": world,
             },

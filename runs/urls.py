@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from runs.views import approvals, controls, costs, health, runs, sign_in, tickets, workers
+from runs.views import approvals, budgets, controls, costs, health, runs, sign_in, tickets, workers
 
 urlpatterns = [
     path("", runs.run_list, name="runs"),
@@ -22,6 +22,9 @@ urlpatterns = [
     path("approvals/<int:pk>/", approvals.approval, name="approval"),
     path("approvals/<int:pk>/decide/", approvals.decide_view, name="decide"),
     path("costs/", costs.costs, name="costs"),
+    path("budgets/", budgets.budgets, name="budgets"),
+    path("budgets/set", budgets.budget_set, name="budget-set"),
+    path("budgets/<int:pk>/remove", budgets.budget_remove, name="budget-remove"),
     path("tickets/", tickets.ticket_list, name="tickets"),
     path("tickets/<str:reference>/", tickets.ticket_page, name="ticket"),
     path("workers/", workers.worker_page, name="workers"),

@@ -1,6 +1,7 @@
 """Every write of agentops: one transaction, its events, one hint on commit."""
 
 from runs.actions.approvals import decide, expire_approvals
+from runs.actions.budgets import pause_at_budget, remove_budget, resume_after_budgets, set_budget
 from runs.actions.calls import (
     Question,
     allow_call,
@@ -26,15 +27,19 @@ from runs.actions.errors import (
     ActionError,
     AlreadyDecided,
     ApprovalExpired,
+    BudgetUsedUp,
     DigestMismatch,
     InvalidQuestion,
     LeaseLost,
+    LedgerMissing,
     MayNotDecide,
     NoModelConfigured,
     UnknownAgent,
+    UnknownBudget,
     UnknownScenario,
 )
 from runs.actions.forking import ask_follow_up, fork_run
+from runs.actions.ledger import may_have_budgets, open_ledgers
 from runs.actions.settling import Refusal, Result
 from runs.actions.sign_in import make_sign_in_link, use_sign_in_link
 from runs.actions.starting import checked_question, start_run
@@ -60,6 +65,7 @@ __all__ = [
     "ActionError",
     "AlreadyDecided",
     "ApprovalExpired",
+    "BudgetUsedUp",
     "Charge",
     "CompleteTurn",
     "DigestMismatch",
@@ -67,6 +73,7 @@ __all__ = [
     "InvalidQuestion",
     "Lease",
     "LeaseLost",
+    "LedgerMissing",
     "MayNotDecide",
     "NoModelConfigured",
     "ProposedCall",
@@ -74,6 +81,7 @@ __all__ = [
     "Refusal",
     "Result",
     "UnknownAgent",
+    "UnknownBudget",
     "UnknownScenario",
     "add_note",
     "allow_call",
@@ -96,14 +104,20 @@ __all__ = [
     "hand_back",
     "heartbeat",
     "make_sign_in_link",
+    "may_have_budgets",
+    "open_ledgers",
     "park",
     "pause",
+    "pause_at_budget",
     "pause_run",
     "recover_call",
     "refuse_call",
+    "remove_budget",
+    "resume_after_budgets",
     "resume_run",
     "retry_run",
     "save_draft",
+    "set_budget",
     "show_worker",
     "start_attempt",
     "start_call",

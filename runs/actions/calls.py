@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from runs.actions import ledger
 from runs.actions.change import Change, Lease, change
 from runs.actions.settling import Refusal, Result, not_run, settle, settle_refused, settle_unknown
 from runs.models import Approval, ApprovalState, Step, StepStatus
@@ -99,6 +100,9 @@ def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
     """
     with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.READY}, StepStatus.EXECUTING)
+        if full := ledger.why_no_call(current, step):
+            settle_refused(current, step, Refusal("limit", full))
+            return None
         arguments = step.arguments
         approval = None
         if step.effect != "read":  # nobody is asked about a read
@@ -112,7 +116,8 @@ def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
             return None
         else:
             step.started_at = current.now
-        current.update(step, ["status", "started_at", "waited_seconds"])
+        ledger.count_call(current, step)
+        current.update(step, ["status", "started_at", "waited_seconds", "counted_at"])
         current.event(
             "call.started",
             step=seq,

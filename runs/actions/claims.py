@@ -111,18 +111,24 @@ def park(lease: Lease, *, until: datetime | None, reason: str, explanation: str)
 def pause(lease: Lease, *, reason: str, explanation: str) -> None:
     """Nothing more happens until a person acts; the explanation says what to do."""
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
-        stop_clock(current)
-        current.set(
-            status=RunStatus.PAUSED,
-            reason=reason,
-            explanation=explanation,
-            waiting_since=current.now,
-            lease_owner="",
-            lease_until=None,
-            asked_for="",
-            asked_by="",
-        )
-        current.event("run.paused", reason=reason)
+        set_paused(current, reason=reason, explanation=explanation)
+
+
+def set_paused(current: Change, *, reason: str, explanation: str, until: datetime | None = None) -> None:
+    """Inside a change of the driver's: the run is paused, until a person acts or until a time."""
+    stop_clock(current)
+    current.set(
+        status=RunStatus.PAUSED,
+        reason=reason,
+        explanation=explanation,
+        waiting_since=current.now,
+        retry_at=until,
+        lease_owner="",
+        lease_until=None,
+        asked_for="",
+        asked_by="",
+    )
+    current.event("run.paused", reason=reason)
 
 
 def end_run(

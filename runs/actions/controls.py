@@ -12,9 +12,10 @@ from typing import Any
 
 from runs.actions.change import Change, change, end_waiting, stop_clock
 from runs.actions.errors import ActionError
-from runs.actions.settling import close_open_steps
+from runs.actions.settling import close_attempts, close_open_steps
 from runs.actions.turns import create_note
-from runs.models import Run, RunStatus
+from runs.models import Budget, Run, RunStatus
+from runs.models.budget import budget_of, period_start
 
 PAUSE = "pause"  # what a driver may be asked for
 ASKED = "asked"  # the reason of a pause that a person asked for
@@ -61,6 +62,9 @@ def pause_run(*, run_id: int, actor: str) -> bool:
             current.event("run.pause_asked")
             return False
         _take_from_driver(current)
+        # Its worker died and nobody will take the run over now: what the call reserved must not stay held.
+        sentence = "The worker process ended in the middle of this turn."
+        close_attempts(current, kind="worker_lost", sentence=sentence)
         current.set(
             status=RunStatus.PAUSED,
             reason=ASKED,
@@ -71,23 +75,41 @@ def pause_run(*, run_id: int, actor: str) -> bool:
     return True
 
 
-def resume_run(*, run_id: int, actor: str) -> None:
+def resume_run(*, run_id: int, actor: str, limits: Mapping[str, str] | None = None) -> None:
     """A person says that the reason of the pause is gone: the run goes on where it was.
 
-    A pause that was asked for and did not come yet is taken back.
+    `limits` are raised first, such as cost_usd to 5; a run that paused at a limit needs that one higher, and
+    one that a shared budget holds back needs the budget changed. A pause that was asked for and did not
+    come yet is taken back.
     """
     with change(run_id, actor=actor) as current:
-        if current.run.asked_for:
+        run = current.run
+        if run.asked_for:
             current.set(asked_for="", asked_by="")
             current.event("run.resumed")
             return
-        if current.run.status != RunStatus.PAUSED:
-            raise ActionError(f"Only a paused run can be resumed; this one {_is(current.run)}.")
-        end_waiting(current)
-        # A note without words for the model: what failed before it no longer decides what comes next.
-        mark = create_note(current, name=RESUMED, text="", summary=f"Resumed by {actor}.")
-        current.set(status=RunStatus.QUEUED, reason="", explanation="")
-        current.event("run.resumed", step=mark.seq)
+        if run.status != RunStatus.PAUSED:
+            raise ActionError(f"Only a paused run can be resumed; this one {_is(run)}.")
+        raised = _raised(run, limits or {})
+        if run.reason in run.frozen["limits"] and run.reason not in raised:
+            limit = run.frozen["limits"][run.reason]
+            raise ActionError(f"It would pause again at its limit {run.reason} {limit}. Give a higher one.")
+        if run.retry_at is not None and run.retry_at > current.now:
+            raise ActionError(
+                "It would pause again: the budget that it shares with other runs is used up. "
+                "Raise that budget, and the run goes on by itself."
+            )
+        _keep_raised(current, raised)
+        go_on(current, summary=f"Resumed by {actor}.", **({"limits": raised} if raised else {}))
+
+
+def go_on(current: Change, *, summary: str, **data: Any) -> None:
+    """Inside a change: a paused run is queued where it was; the data goes into the event."""
+    end_waiting(current)
+    # A note without words for the model: what failed before it no longer decides what comes next.
+    mark = create_note(current, name=RESUMED, text="", summary=summary)
+    current.set(status=RunStatus.QUEUED, reason="", explanation="", retry_at=None)
+    current.event("run.resumed", step=mark.seq, **data)
 
 
 def retry_run(*, run_id: int, actor: str, limits: Mapping[str, str] | None = None) -> None:
@@ -104,12 +126,12 @@ def retry_run(*, run_id: int, actor: str, limits: Mapping[str, str] | None = Non
         if stopped and run.reason in run.frozen["limits"] and run.reason not in raised:
             limit = run.frozen["limits"][run.reason]
             raise ActionError(f"It would stop again at its limit {run.reason} {limit}. Give a higher one.")
+        if stopped and (budget := budget_of(run.reason)) and _is_the_same(budget, run, current):
+            raise ActionError(f"It would stop again: the budget {budget.title} is used up. Raise it first.")
         mark = create_note(
             current, name=RETRIED, text=GO_ON if stopped else "", summary=f"Retried by {actor}."
         )
-        if raised:
-            kept: dict[str, Any] = json.loads(run.limits) if run.limits else {}
-            current.set(limits=json.dumps(kept | {name: now["new"] for name, now in raised.items()}))
+        _keep_raised(current, raised)
         current.set(
             status=RunStatus.QUEUED,
             reason="",
@@ -147,6 +169,19 @@ def _raised(run: Run, wanted: Mapping[str, str]) -> dict[str, dict[str, str | in
             raise ActionError(f"The limit {name} is {limits[name]} already. Give a higher one.")
         raised[name] = {"old": limits[name], "new": f"{new:f}" if name == "cost_usd" else int(new)}
     return raised
+
+
+def _is_the_same(budget: Budget, run: Run, current: Change) -> bool:
+    """Whether the budget that stopped this run has neither changed nor begun a new period since."""
+    ended_at = run.ended_at or current.now
+    same_period = period_start(budget.period, ended_at) == period_start(budget.period, current.now)
+    return same_period and budget.set_at <= ended_at
+
+
+def _keep_raised(current: Change, raised: dict[str, dict[str, str | int]]) -> None:
+    if raised:
+        kept: dict[str, Any] = json.loads(current.run.limits) if current.run.limits else {}
+        current.set(limits=json.dumps(kept | {name: now["new"] for name, now in raised.items()}))
 
 
 def _amount(name: str, text: str) -> Decimal:

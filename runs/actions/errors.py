@@ -47,3 +47,15 @@ class DigestMismatch(ActionError):
 
 class LeaseLost(ActionError):
     """Another worker drives this run now; what this driver wanted to write is void."""
+
+
+class BudgetUsedUp(ActionError):
+    """The next model call does not fit into a budget that runs share: the driver decides again."""
+
+
+class LedgerMissing(BudgetUsedUp):
+    """The ledger of a budget is not open for the present period: it has to be opened first."""
+
+
+class UnknownBudget(ActionError):
+    """There is no such budget."""

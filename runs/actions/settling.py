@@ -97,12 +97,12 @@ def close_open_steps(current: Change) -> None:
             settle_refused(current, step, Refusal("cancelled", "The run ended before it answered."))
         else:
             settle_refused(current, step, Refusal("cancelled", "The run ended first. It did not run."))
+    close_attempts(current, kind="run_ended", sentence="The run ended in the middle of this turn.")
+
+
+def close_attempts(current: Change, *, kind: str, sentence: str) -> None:
+    """Model calls that nobody waits for any more: paid for by estimate, and holding no budget."""
     for attempt in Step.objects.filter(run=current.run, status=StepStatus.RUNNING):
         close_attempt(
-            current,
-            attempt,
-            action="retry",
-            kind="run_ended",
-            sentence="The run ended in the middle of this turn.",
-            charge=estimate(attempt),
+            current, attempt, action="retry", kind=kind, sentence=sentence, charge=estimate(attempt)
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from runs import hints
+from runs.actions import ledger
 from runs.actions.change import Change, Lease, change, one_writer
 from runs.actions.errors import LeaseLost
 from runs.models import Step, StepKind, StepStatus
@@ -87,7 +88,10 @@ def start_attempt(
     reserved_tokens: int,
     reserved_usd: Decimal | None,
 ) -> Step:
-    """Record that a request goes out now, before it does: a crash leaves its trace and its reservation."""
+    """Record that a request goes out now, before it does: a crash leaves its trace and its reservation.
+
+    Raises BudgetUsedUp when a budget that runs share has no room for it any more: the transaction is void.
+    """
     with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = current.insert(
             Step(
@@ -104,6 +108,7 @@ def start_attempt(
                 reserved_usd=reserved_usd,
             )
         )
+        ledger.reserve(current, step)
         current.add(model_calls=1)
         current.event("model.started", step=step.seq, attempt=attempt, request_sha256=request_sha256)
     return step
@@ -139,6 +144,7 @@ def finish_turn(lease: Lease, step: Step, turn: CompleteTurn, charge: Charge) ->
         step.draft = ""
         cost = _book(current, step, charge)
         current.update(step, [*ENDED_TURN, *ANSWERED])
+        ledger.settle_attempt(current, step)
         for call in turn.calls:
             _propose(current, step, call)
         current.event(
@@ -183,6 +189,7 @@ def close_attempt(
     step.draft = ""
     cost = _book(current, step, charge)
     current.update(step, [*ENDED_TURN, *FAILED])
+    ledger.settle_attempt(current, step)
     current.event("model.failed", step=step.seq, error=kind, action=action, cost_usd=cost)
 
 

@@ -21,7 +21,8 @@ from runs.engine.acts import Act, Record
 from runs.engine.history import history
 from runs.engine.limits import Spent
 from runs.engine.model import NoModel
-from runs.models import Run, RunStatus, Step, StepKind, StepStatus
+from runs.engine.rooms import Room, shared
+from runs.models import AtLimit, Run, RunStatus, Step, StepKind, StepStatus
 from runs.money import unit_prices
 
 logger = logging.getLogger(__name__)
@@ -102,18 +103,29 @@ class Driver:
 
     def advance(self, record: Record | None, should_stop: Callable[[], bool]) -> Act | None:
         """Record what the last act brought and decide up to the next one; None when there is none."""
-        try:
-            with actions.together(self._lease):
-                if record is not None:
-                    record()
-                return self._next_act(should_stop)
-        except (actions.LeaseLost, OperationalError, InterfaceError):
-            raise
-        except Exception:
-            if record is not None:  # what was done is not lost by a mistake in what comes next
+        while True:
+            try:
                 with actions.together(self._lease):
-                    record()
-            raise
+                    if record is not None:
+                        record()
+                    return self._next_act(should_stop)
+            except actions.BudgetUsedUp as full:  # another run was faster: it is decided again
+                logger.info("run %s decides again: %s", self._lease.run_id, full)
+                self._record_alone(record)
+                record = None
+                if isinstance(full, actions.LedgerMissing):
+                    actions.open_ledgers()
+            except (actions.LeaseLost, OperationalError, InterfaceError):
+                raise
+            except Exception:
+                self._record_alone(record)
+                raise
+
+    def _record_alone(self, record: Record | None) -> None:
+        """What was done is not lost by what stands in the way of the next move."""
+        if record is not None:
+            with actions.together(self._lease):
+                record()
 
     def _next_act(self, should_stop: Callable[[], bool]) -> Act | None:
         while not should_stop():
@@ -173,6 +185,9 @@ def begin(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> Act | 
         case moves.Park(until, reason, explanation):
             parked = actions.park(lease, until=until, reason=reason, explanation=explanation)
             return Standing.OVER if parked else Standing.GO_ON
+        case moves.Pause(reason, explanation, Room() as room, until):
+            paused = _pause_at(lease, room, until, reason, explanation)
+            return Standing.OVER if paused else Standing.GO_ON
         case moves.Pause(reason, explanation):
             actions.pause(lease, reason=reason, explanation=explanation)
             return Standing.OVER
@@ -186,6 +201,17 @@ def begin(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> Act | 
             )
             return Standing.OVER
     return Standing.GO_ON
+
+
+def _pause_at(lease: Lease, room: Room, until: datetime | None, reason: str, explanation: str) -> bool:
+    return actions.pause_at_budget(
+        lease,
+        budget_id=room.budget,
+        revision=room.revision,
+        reason=reason,
+        explanation=explanation,
+        until=until,
+    )
 
 
 def situation(run: Run, steps: list[Step]) -> moves.Situation:
@@ -202,6 +228,8 @@ def situation(run: Run, steps: list[Step]) -> moves.Situation:
         prices=unit_prices(configuration["model"], at=now, prompt_tokens=facts.prompt_tokens),
         now=now,
         pause_asked_by=run.asked_by if run.asked_for == actions.PAUSE else "",
+        at_limit=configuration.get("at_limit", AtLimit.WRAP_UP),
+        shared=shared(run, steps, now),
     )
 
 

@@ -8,17 +8,24 @@ from decimal import Decimal
 
 from runs.actions import ASKED, RESTARTS
 from runs.agents import Limits
+from runs.engine import rooms
+from runs.engine.failures import (
+    WORKER_LOST,
+    cut_off_answers,
+    failures_in_a_row,
+    paused_turns,
+    retry_delay,
+)
 from runs.engine.history import Attempt, Call, History, Note
-from runs.engine.limits import Exceeded, Spent, counted, reserve
-from runs.models import GOOD_ENDS
+from runs.engine.limits import Exceeded, Spent, counted
+from runs.models import GOOD_ENDS, AtLimit
+from runs.models.budget import REASON
 from runs.money import UnitPrices
 
 MAX_ATTEMPTS = 6
 MAX_LOST_WORKERS = 20  # workers that may die in one turn: rarely its fault, but it could be
 MAX_LONGER_ANSWERS = 2  # times a cut-off answer is asked for again with more room
 MAX_PAUSED_TURNS = 8
-LONGEST_WAIT = 15 * 60.0  # seconds; a server may ask for more, a person should not wait for it
-WORKER_LOST = "worker_lost"
 WRAP_UP = "wrap_up"
 CONTINUE = "continue"
 
@@ -67,10 +74,12 @@ class Park:
 
 @dataclass(frozen=True)
 class Pause:
-    """A person has to do something first."""
+    """A person has to do something first. `room`: a budget that runs share holds this one back."""
 
     reason: str
     explanation: str
+    room: rooms.Room | None = None
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,8 @@ class Situation:
     prices: UnitPrices | None
     now: datetime
     pause_asked_by: str = ""
+    at_limit: str = AtLimit.WRAP_UP
+    shared: rooms.Shared = rooms.NOTHING
 
 
 def decide(situation: Situation) -> Move:
@@ -128,7 +139,8 @@ def _next_move(situation: Situation) -> Move:
     if last.status == "running":
         return Recover(attempt=last.seq)
     if (move := _next_call(last.calls)) is not None:
-        return move
+        beyond = rooms.calls_that_wait(situation.shared) if isinstance(move, RunTools) else None
+        return _pause_at(beyond) if beyond else move
     notes = [item for item in items if isinstance(item, Note) and item.seq > last.seq]
     if any(note.has_words for note in notes):
         return _call(situation)
@@ -141,10 +153,11 @@ def _next_move(situation: Situation) -> Move:
 
 
 def is_about_size(move: Move) -> bool:
-    """Whether this move ends the work because the next call would be too large for a budget."""
-    if isinstance(move, WrapUp):
-        return move.limit in {"tokens", "cost_usd"}
-    return isinstance(move, Finish) and move.status == "stopped" and move.reason in {"tokens", "cost_usd"}
+    """Whether this move is made because the next call would be too large for a budget."""
+    if not isinstance(move, WrapUp | Finish | Pause):
+        return False
+    reason = move.limit if isinstance(move, WrapUp) else move.reason
+    return reason in {"tokens", "cost_usd"} or reason.startswith(REASON)
 
 
 def wrapped_up(history: History) -> bool:
@@ -191,7 +204,7 @@ def _next_call(calls: tuple[Call, ...]) -> Move | None:
 
 
 def _after_failure(situation: Situation, last: Attempt) -> Move:
-    failures, deaths = _failures_in_a_row(situation.history)
+    failures, deaths = failures_in_a_row(situation.history)
     if last.error_action == "pause":
         return Pause(last.error_kind, last.error)
     if last.error_action == "fail":
@@ -207,43 +220,13 @@ def _after_failure(situation: Situation, last: Attempt) -> Move:
     return _call(situation, attempt=failures + deaths + 1)
 
 
-def retry_delay(failures: int, last: Attempt) -> float:
-    """Seconds to wait after so many failures in a row; what the server asks for counts, within reason."""
-    if last.error_kind in {"max_tokens", WORKER_LOST}:
-        return 0.0
-    backoff = min(0.5 * 2**failures, 60.0)
-    wait: float = max(backoff, last.retry_after_seconds or 0.0)
-    return min(wait, LONGEST_WAIT)
-
-
-def cut_off_answers(history: History) -> int:
-    """How often in a row the answer was cut off by its output limit: each gets more room."""
-    count = 0
-    for item in reversed(history.items):
-        if not isinstance(item, Attempt) or item.status != "failed":
-            break
-        count += item.error_kind == "max_tokens"
-    return count
-
-
-def _failures_in_a_row(history: History) -> tuple[int, int]:
-    """Failures of the model since the last good turn, and deaths of workers, which are not the model's."""
-    failures = deaths = 0
-    for item in reversed(history.items):
-        if not isinstance(item, Attempt) or item.status != "failed":
-            break
-        deaths += item.error_kind == WORKER_LOST
-        failures += item.error_kind != WORKER_LOST
-    return failures, deaths
-
-
 def _after_turn(situation: Situation, turn: Attempt) -> Move:
     """The last turn is complete and all its calls have results."""
     history = situation.history
     if (note := _summary_note(history)) is not None:
         return Finish("stopped", note.name.removeprefix(f"{WRAP_UP}:"), note.summary)
     if turn.calls or turn.stop_reason == "pause_turn":
-        if _paused_turns(history) > MAX_PAUSED_TURNS:
+        if paused_turns(history) > MAX_PAUSED_TURNS:
             return Finish("failed", "pause_turn", "The model paused its turn too often without an answer.")
         return _call(situation)
     if turn.stop_reason in {"end_turn", "stop_sequence"}:
@@ -266,23 +249,17 @@ def _failed_by(stop_reason: str) -> Finish:
     return Finish("failed", stop_reason or "unknown_stop_reason", sentence)
 
 
-def _paused_turns(history: History) -> int:
-    count = 0
-    for item in reversed(history.items):
-        if not isinstance(item, Attempt) or item.stop_reason != "pause_turn":
-            break
-        count += 1
-    return count
-
-
 def _call(situation: Situation, *, attempt: int = 1) -> Move:
     """Ask the model, when the limits allow it."""
     final = wrapped_up(situation.history)
-    exceeded = None if final else counted(situation.limits, situation.spent)
+    left = situation.shared.rooms
+    own = None if final else counted(situation.limits, situation.spent)
+    exceeded = own or (None if final else rooms.calls_used_up(left))
     if exceeded is None:
         more = situation.max_tokens * 2 ** cut_off_answers(situation.history)
         wanted = min(more, max(situation.max_tokens, situation.largest_answer))
-        fits = reserve(
+        fits = rooms.fit(
+            left,
             situation.limits,
             situation.spent,
             prompt_tokens=situation.history.prompt_tokens,
@@ -293,6 +270,18 @@ def _call(situation: Situation, *, attempt: int = 1) -> Move:
         if not isinstance(fits, Exceeded):
             return CallModel(attempt, fits.max_tokens, fits.worst_tokens, fits.worst_usd, final)
         exceeded = fits
+    if isinstance(exceeded, rooms.UsedUp):
+        if exceeded.in_flight:
+            until = situation.now + timedelta(seconds=rooms.IN_FLIGHT_SECONDS)
+            return Park(until, exceeded.limit, exceeded.explanation)
+        if exceeded.room.pauses:
+            return _pause_at(exceeded)
     if final:
         return Finish("stopped", exceeded.limit, f"{exceeded.sentence} There was no room for a summary.")
+    if situation.at_limit == AtLimit.PAUSE and not isinstance(exceeded, rooms.UsedUp):
+        return Pause(exceeded.limit, f"{exceeded.sentence} Raise it, and the run goes on where it is.")
     return WrapUp(exceeded.limit, exceeded.sentence)
+
+
+def _pause_at(used_up: rooms.UsedUp) -> Pause:
+    return Pause(used_up.limit, used_up.explanation, used_up.room, used_up.until)

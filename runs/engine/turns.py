@@ -17,6 +17,7 @@ from runs.actions import CHARACTERS_PER_TOKEN, Charge, CompleteTurn, Lease, Prop
 from runs.claude import Draft, Stopped, Turn, TurnFailed, request_body, request_sha256, stream_turn
 from runs.engine import model, moves
 from runs.engine.acts import Act, Record
+from runs.engine.failures import cut_off_answers
 from runs.engine.history import history, messages
 from runs.models import Run, Step
 from runs.money import unit_prices, usage_from_api
@@ -44,7 +45,10 @@ logger = logging.getLogger(__name__)
 
 
 def begin_turn(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel) -> Act:
-    """Record the attempt; the act streams the turn, its record stores the turn or its failure."""
+    """Record the attempt; the act streams the turn, its record stores the turn or its failure.
+
+    Raises BudgetUsedUp when another run has just taken what a shared budget had left.
+    """
     client = model.connection(simulated=run.simulated)
     body = _body(run, steps, move.max_tokens, final=move.final)
     deadline = _deadline(run, final=move.final)
@@ -57,7 +61,7 @@ def begin_turn(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel)
         reserved_tokens=move.reserved_tokens,
         reserved_usd=move.reserved_usd,
     )
-    longer = moves.cut_off_answers(history(run, steps))
+    longer = cut_off_answers(history(run, steps))
 
     def act() -> Record:
         try:

@@ -124,9 +124,10 @@ class Worker:
             listener.close()
 
     def _look(self, pool: ThreadPoolExecutor, heart: Heart) -> None:
-        """Expire what is overdue, then claim as many runs as there are free threads."""
+        """Expire what is overdue, resume what is due, then claim as many runs as there are free threads."""
         now = timezone.now()
         actions.expire_approvals(now)
+        actions.resume_after_budgets(now)
         free = self._concurrency - len(self._busy)
         if free <= 0:
             return

@@ -2,6 +2,7 @@
 
 from runs.models.access import SignInLink, token_hash
 from runs.models.approval import Approval, ApprovalState, Verdict, Vote
+from runs.models.budget import AtLimit, Budget, BudgetChange, Period, Scope, Spending
 from runs.models.event import Event, event_hash
 from runs.models.run import ENDED, Run, RunStatus
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
@@ -13,10 +14,16 @@ __all__ = [
     "SETTLED",
     "Approval",
     "ApprovalState",
+    "AtLimit",
+    "Budget",
+    "BudgetChange",
     "Event",
+    "Period",
     "Run",
     "RunStatus",
+    "Scope",
     "SignInLink",
+    "Spending",
     "Step",
     "StepKind",
     "StepStatus",

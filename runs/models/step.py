@@ -91,6 +91,7 @@ class Step(models.Model):
     effect = models.CharField(max_length=12, blank=True, default="")
     tool_version = models.CharField(max_length=64, blank=True, default="")
     evidence_id = models.CharField(max_length=16, blank=True, default="")
+    counted_at = models.DateTimeField(null=True, blank=True)  # its first start: budgets count it then
 
     class Meta:
         ordering = ["seq"]
@@ -110,6 +111,9 @@ class Step(models.Model):
             ),
             models.Index(  # the cost report
                 fields=["ended_at"], condition=Q(kind="model"), name="step_charges"
+            ),
+            models.Index(  # budgets that limit tool calls, when one is opened
+                fields=["counted_at"], condition=Q(counted_at__isnull=False), name="step_counted_calls"
             ),
         ]
 

@@ -11,6 +11,7 @@ from typing import Any
 from django.contrib.auth.models import User
 
 from runs.models import Run, RunStatus, Step, StepKind
+from runs.models.budget import REASON
 from runs.reading.steps import StepDetail, read_step
 from runs.reading.trace import Trace, read_trace
 from runs.reading.workers import is_unattended
@@ -105,10 +106,15 @@ class RunPageView:
 
     @property
     def reached_limit(self) -> str:
-        """The value of the limit that stopped the run; empty when none did."""
-        if self.run.status != RunStatus.STOPPED:
+        """The value of the limit that stopped or paused the run; empty when none did."""
+        if self.run.status not in {RunStatus.STOPPED, RunStatus.PAUSED}:
             return ""
         return str((self.run.frozen.get("limits") or {}).get(self.run.reason, ""))
+
+    @property
+    def held_by_budget(self) -> bool:
+        """Whether a budget that runs share has paused it."""
+        return self.run.status == RunStatus.PAUSED and self.run.reason.startswith(REASON)
 
     @property
     def notice(self) -> Notice | None:

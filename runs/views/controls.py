@@ -51,10 +51,11 @@ def pause(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
 
 @allow("POST")
 def resume(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
-    """Let a paused run go on."""
+    """Let a paused run go on, with a higher limit where one paused it."""
 
     def act(run: Run, actor: str) -> str:
-        resume_run(run_id=run.pk, actor=actor)
+        value = request.POST.get("value", "").strip()
+        resume_run(run_id=run.pk, actor=actor, limits={run.reason: value} if value else {})
         return GOES_ON
 
     return _steer(request, request_id, act)

@@ -21,6 +21,8 @@ SECTIONS = {
     "approvals-decided": "approvals",
     "decide": "approvals",
     "costs": "costs",
+    "budgets": "costs",
+    "budget-set": "costs",
     "tickets": "tickets",
     "ticket": "tickets",
     "workers": "workers",

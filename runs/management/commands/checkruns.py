@@ -11,11 +11,15 @@ from django.core.management.base import BaseCommand, CommandError
 
 from runs.management.startup import prepare_database
 from runs.models import Run
+from runs.reading.budgets import ledger_contradictions
 from runs.reading.invariants import contradictions
 
 
 class Command(BaseCommand):
-    help = "Check the rows of runs against each other: event chains, totals, results, approvals, states."
+    help = (
+        "Check the rows of runs against each other: event chains, totals, results, approvals, states. "
+        "Without ids, also check the ledgers of shared budgets against the steps."
+    )
     # Checks would ask the database before this command can say what is wrong with it.
     requires_system_checks = ()
 
@@ -40,6 +44,9 @@ class Command(BaseCommand):
             wrong += bool(found)
             for sentence in found:
                 self.stdout.write(f"run {run.request_id}: {sentence}")
+        ledgers = [] if wanted else ledger_contradictions()
+        for sentence in ledgers:
+            self.stdout.write(sentence)
         self.stdout.write(f"{checked} runs checked, {wrong} with contradictions")
-        if wrong or (wanted and checked < len(wanted)):
+        if wrong or ledgers or (wanted and checked < len(wanted)):
             sys.exit(1)

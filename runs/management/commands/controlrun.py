@@ -33,7 +33,7 @@ class Command(BaseCommand):
         for verb, help in VERBS.items():
             one = verbs.add_parser(verb, help=help)
             one.add_argument("request_id", metavar="REQUEST_ID")
-            if verb == "retry":
+            if verb in {"resume", "retry"}:
                 one.add_argument(
                     "--limit",
                     action="append",
@@ -67,7 +67,7 @@ def _act(verb: str, run: Run, user: User, options: dict[str, Any]) -> str:
             now = actions.pause_run(run_id=run.pk, actor=actor)
             return "The run is paused." if now else "The run pauses after its current move."
         case "resume":
-            actions.resume_run(run_id=run.pk, actor=actor)
+            actions.resume_run(run_id=run.pk, actor=actor, limits=_limits(options["limit"]))
         case "retry":
             actions.retry_run(run_id=run.pk, actor=actor, limits=_limits(options["limit"]))
         case "fork":
