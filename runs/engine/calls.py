@@ -10,10 +10,12 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from django.db import connections
+from django.utils import timezone
 
 from runs import actions
 from runs.actions import Lease, Question, Refusal, Result
-from runs.models import Run, Step, StepKind
+from runs.engine import repeats
+from runs.models import Run, Step, StepKind, StepStatus
 from tools import boundary, policy, registry
 from tools.base import Outcome, Tool, ToolContext
 
@@ -38,6 +40,7 @@ def authorize(lease: Lease, run: Run, steps: list[Step], step: Step) -> None:
     The preview reads production, so it is made before the transaction that stores it.
     """
     tool, refusal = _permitted(run, steps, step)
+    refusal = repeats.refusal(steps, step, timezone.now()) or refusal
     if tool is None or refusal is not None:
         actions.refuse_call(lease, step.seq, refusal or _unknown(step.name, run.frozen))
         return
@@ -187,6 +190,8 @@ def _permitted(run: Run, steps: list[Step], step: Step) -> tuple[Tool | None, Re
     limit = configuration["limits"]["tool_calls"]
     if sum(1 for other in steps if other.kind == StepKind.TOOL and other.seq <= step.seq) > limit:
         return tool, Refusal("limit", f"The limit of {limit} tool calls is reached. It did not run.")
+    if sentence := _used_up(run, steps, step):
+        return tool, Refusal("limit", sentence)
     if tool.effect == "read":
         return tool, None  # the boundary explains wrong arguments, and a newer version only reads, too
     if problem := boundary.invalid_arguments(tool, json.loads(step.arguments)):
@@ -197,6 +202,21 @@ def _permitted(run: Run, steps: list[Step], step: Step) -> tuple[Tool | None, Re
     if verdict.kind == "deny":
         return tool, Refusal("denied", f"{verdict.reason} It did not run.")
     return tool, None
+
+
+def _used_up(run: Run, steps: list[Step], step: Step) -> str:
+    """Why this tool may not be called again in this run, or "". Calls that were refused do not count."""
+    limit = run.frozen["limits"].get("calls_per_tool", {}).get(step.name)
+    if limit is None:
+        return ""
+    same = [s for s in steps[run.copied_steps :] if s.kind == StepKind.TOOL and s.name == step.name]
+    made = sum(1 for other in same if other.seq < step.seq and other.status != StepStatus.REFUSED)
+    if made < limit:
+        return ""
+    return (
+        f"{step.name} was called {made} times, which is its limit in this run. It did not run. "
+        "Go on with what you have, or use another tool."
+    )
 
 
 def _verdict(tool: Tool, arguments: dict[str, Any], run: Run) -> policy.Verdict:

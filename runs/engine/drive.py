@@ -15,7 +15,7 @@ from django.utils import timezone
 from runs import actions
 from runs.actions import Lease
 from runs.agents import Limits
-from runs.engine import calls, moves, turns
+from runs.engine import calls, moves, repeats, turns
 from runs.engine.history import history, load_steps
 from runs.engine.limits import Spent
 from runs.engine.model import NoModel
@@ -148,6 +148,7 @@ def _spent(run: Run, steps: list[Step], now: datetime) -> Spent:
         tokens=tokens,
         cost_usd=cost,
         active_seconds=run.active_seconds(now),
+        repeats=repeats.fruitless_turns(steps),
     )
 
 

@@ -95,8 +95,8 @@ class RunPageView:
 
     @property
     def reached_limit(self) -> str:
-        """The value of the limit that stopped the run; empty when none did."""
-        if self.run.status != RunStatus.STOPPED:
+        """The value of the limit that stopped the run; empty when none did, or one that a retry resets."""
+        if self.run.status != RunStatus.STOPPED or self.run.reason == "repeats":
             return ""
         return str((self.run.frozen.get("limits") or {}).get(self.run.reason, ""))
 
