@@ -15,6 +15,7 @@ from importlib.metadata import version
 from typing import Any
 
 from genai_prices import calc_price, types
+from genai_prices.data_snapshot import get_snapshot
 
 MILLION = Decimal(1_000_000)
 SOURCE = f"genai-prices {version('genai-prices')}"
@@ -136,6 +137,15 @@ def unit_prices(
         web_search=unit("web_searches_kcount", Decimal(10)),
         source=SOURCE + _not_modelled(raw_usage or {}),
     )
+
+
+def context_window(model: str) -> int | None:
+    """How many tokens this model can read, or None when the price table does not know it."""
+    try:
+        _, found = get_snapshot().find_provider_model(model, None, "anthropic", None)
+    except LookupError:
+        return None
+    return found.context_window
 
 
 def _in_tier(value: Decimal | types.TieredPrices | None, prompt_tokens: int) -> Decimal | None:

@@ -13,6 +13,7 @@ from runs.actions.calls import (
 )
 from runs.actions.change import Lease
 from runs.actions.claims import claim, claimable, end_run, hand_back, heartbeat, park, pause, still_drives
+from runs.actions.continuing import continuation_id, hand_over
 from runs.actions.controls import (
     ASKED,
     PAUSE,
@@ -82,6 +83,7 @@ __all__ = [
     "checked_question",
     "claim",
     "claimable",
+    "continuation_id",
     "decide",
     "end_run",
     "estimate",
@@ -91,6 +93,7 @@ __all__ = [
     "finish_turn",
     "fork_run",
     "hand_back",
+    "hand_over",
     "heartbeat",
     "make_sign_in_link",
     "park",

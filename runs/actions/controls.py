@@ -102,6 +102,8 @@ def retry_run(*, run_id: int, actor: str, limits: Mapping[str, str] | None = Non
         run = current.run
         if run.status not in {RunStatus.FAILED, RunStatus.STOPPED}:
             raise ActionError(f"Only a failed or stopped run can be retried; this one {_is(run)}.")
+        if run.handed_over:
+            raise ActionError("Its work goes on in another run: steer that one, or fork this one.")
         raised = _raised(run, limits or {})
         stopped = run.status == RunStatus.STOPPED
         ask_for_more = run.reason in run.frozen["limits"] and run.reason not in FORGOTTEN

@@ -15,11 +15,11 @@ from django.utils import timezone
 from runs import actions
 from runs.actions import Lease
 from runs.agents import Limits
-from runs.engine import calls, moves, repeats, turns
+from runs.engine import calls, handing_over, moves, repeats, turns
 from runs.engine.history import history, load_steps
 from runs.engine.limits import Spent
 from runs.engine.model import NoModel
-from runs.models import Run, RunStatus, Step, StepKind, StepStatus
+from runs.models import CONTINUED, Run, RunStatus, Step, StepKind, StepStatus
 from runs.money import unit_prices
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,8 @@ def make(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> bool:
             if attempt is not None:
                 turns.abandon(lease, _step(steps, attempt))
         case moves.WrapUp(limit, sentence):
-            text = SUMMARY_REQUEST.format(sentence=sentence)
+            request = handing_over.REQUEST if limit == CONTINUED else SUMMARY_REQUEST
+            text = request.format(sentence=sentence)
             actions.add_note(lease, name=f"{moves.WRAP_UP}:{limit}", text=text, summary=sentence)
         case moves.Continue():
             actions.add_note(lease, name=moves.CONTINUE, text=CONTINUE_REQUEST, summary=CONTINUE_REQUEST)
@@ -105,6 +106,15 @@ def make(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> bool:
             return not actions.park(lease, until=until, reason=reason, explanation=explanation)
         case moves.Pause(reason, explanation):
             actions.pause(lease, reason=reason, explanation=explanation)
+            return False
+        case moves.HandOver(explanation):
+            now = situation(run, steps)
+            actions.hand_over(
+                lease,
+                summary=handing_over.summary(steps, _answer(steps)),
+                limits=handing_over.left(run, steps, now.limits, now.spent).as_data(),
+                explanation=explanation,
+            )
             return False
         case moves.Finish(status, reason, explanation):
             actions.end_run(
@@ -123,15 +133,17 @@ def situation(run: Run, steps: list[Step]) -> moves.Situation:
     now = timezone.now()
     facts = history(run, steps)
     configuration = run.frozen
+    limits = Limits.from_data(configuration["limits"])
     return moves.Situation(
         history=facts,
-        limits=Limits.from_data(configuration["limits"]),
+        limits=limits,
         spent=_spent(run, steps, now),
         max_tokens=configuration["max_tokens"],
         largest_answer=configuration["largest_answer"],
         prices=unit_prices(configuration["model"], at=now, prompt_tokens=facts.prompt_tokens),
         now=now,
         pause_asked_by=run.asked_by if run.asked_for == actions.PAUSE else "",
+        context_window=handing_over.window(configuration["model"], limits),
     )
 
 

@@ -8,9 +8,11 @@ from decimal import Decimal
 
 from runs.actions import ASKED, RESTARTS
 from runs.agents import Limits
+from runs.engine import length
 from runs.engine.history import Attempt, Call, History, Note
 from runs.engine.limits import Exceeded, Spent, counted, reserve
-from runs.models import GOOD_ENDS
+from runs.engine.streaks import cut_off_answers, failures_in_a_row, paused_turns
+from runs.models import CONTINUED, GOOD_ENDS
 from runs.money import UnitPrices
 
 MAX_ATTEMPTS = 6
@@ -18,6 +20,7 @@ MAX_LONGER_ANSWERS = 2  # times a cut-off answer is asked for again with more ro
 MAX_PAUSED_TURNS = 8
 LONGEST_WAIT = 15 * 60.0  # seconds; a server may ask for more, a person should not wait for it
 WRAP_UP = "wrap_up"
+CONTINUED_NOTE = f"{WRAP_UP}:{CONTINUED}"
 CONTINUE = "continue"
 
 
@@ -93,7 +96,14 @@ class Finish:
     explanation: str = ""
 
 
-Move = CallModel | Authorize | RunTools | Recover | Park | Pause | WrapUp | Continue | Finish
+@dataclass(frozen=True)
+class HandOver:
+    """The summary for a successor is written: end this run and queue the one that goes on."""
+
+    explanation: str
+
+
+Move = CallModel | Authorize | RunTools | Recover | Park | Pause | WrapUp | Continue | HandOver | Finish
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,7 @@ class Situation:
     prices: UnitPrices | None
     now: datetime
     pause_asked_by: str = ""
+    context_window: int = 200_000  # tokens of a conversation
 
 
 def decide(situation: Situation) -> Move:
@@ -188,9 +199,11 @@ def _next_call(calls: tuple[Call, ...]) -> Move | None:
 
 
 def _after_failure(situation: Situation, last: Attempt) -> Move:
-    failures = _failures_in_a_row(situation.history)
+    failures = failures_in_a_row(situation.history)
     if last.error_action == "pause":
         return Pause(last.error_kind, last.error)
+    if length.was_refused(situation.history, last) and not wrapped_up(situation.history):
+        return _wrap_up(length.exceeded(situation.limits))
     if last.error_action == "fail":
         return Finish("failed", last.error_kind, last.error)
     if failures >= MAX_ATTEMPTS:
@@ -210,32 +223,15 @@ def retry_delay(failures: int, last: Attempt) -> float:
     return min(wait, LONGEST_WAIT)
 
 
-def cut_off_answers(history: History) -> int:
-    """How often in a row the answer was cut off by its output limit: each gets more room."""
-    count = 0
-    for item in reversed(history.items):
-        if not isinstance(item, Attempt) or item.status != "failed":
-            break
-        count += item.error_kind == "max_tokens"
-    return count
-
-
-def _failures_in_a_row(history: History) -> int:
-    count = 0
-    for item in reversed(history.items):
-        if not isinstance(item, Attempt) or item.status != "failed":
-            break
-        count += 1
-    return count
-
-
 def _after_turn(situation: Situation, turn: Attempt) -> Move:
     """The last turn is complete and all its calls have results."""
     history = situation.history
-    if (note := _summary_note(history)) is not None:
+    if (note := _summary_note(history)) is not None and note.name == CONTINUED_NOTE:
+        return _after_summary(situation, turn, note)
+    if note is not None:
         return Finish("stopped", note.name.removeprefix(f"{WRAP_UP}:"), note.summary)
     if turn.calls or turn.stop_reason == "pause_turn":
-        if _paused_turns(history) > MAX_PAUSED_TURNS:
+        if paused_turns(history) > MAX_PAUSED_TURNS:
             return Finish("failed", "pause_turn", "The model paused its turn too often without an answer.")
         return _call(situation)
     if turn.stop_reason in {"end_turn", "stop_sequence"}:
@@ -244,7 +240,18 @@ def _after_turn(situation: Situation, turn: Attempt) -> Move:
         if any(note.name == CONTINUE for note in _notes(history)):
             return Finish("failed", "empty_answer", "The model ended its turn without an answer, twice.")
         return Continue()
+    if turn.stop_reason == "model_context_window_exceeded" and length.has_worked(history):
+        return _wrap_up(length.exceeded(situation.limits))
     return _failed_by(turn.stop_reason)
+
+
+def _after_summary(situation: Situation, turn: Attempt, note: Note) -> Move:
+    """Hand over, unless there is no summary or a successor could not do anything."""
+    if turn.is_empty or turn.stop_reason not in {"end_turn", "stop_sequence", "max_tokens"}:
+        return _failed_by("model_context_window_exceeded")
+    limits, spent = situation.limits, situation.spent
+    short = length.nothing_left(situation.history, limits, spent, situation.max_tokens, situation.prices)
+    return Finish("stopped", short.limit, short.sentence) if short else HandOver(note.summary)
 
 
 def _failed_by(stop_reason: str) -> Finish:
@@ -258,19 +265,12 @@ def _failed_by(stop_reason: str) -> Finish:
     return Finish("failed", stop_reason or "unknown_stop_reason", sentence)
 
 
-def _paused_turns(history: History) -> int:
-    count = 0
-    for item in reversed(history.items):
-        if not isinstance(item, Attempt) or item.stop_reason != "pause_turn":
-            break
-        count += 1
-    return count
-
-
 def _call(situation: Situation, *, attempt: int = 1) -> Move:
     """Ask the model, when the limits allow it."""
     final = wrapped_up(situation.history)
     exceeded = None if final else counted(situation.limits, situation.spent)
+    if exceeded is None and not final:
+        exceeded = length.reached(situation.history, situation.context_window, situation.limits)
     if exceeded is None:
         more = situation.max_tokens * 2 ** cut_off_answers(situation.history)
         wanted = min(more, max(situation.max_tokens, situation.largest_answer))
@@ -287,4 +287,8 @@ def _call(situation: Situation, *, attempt: int = 1) -> Move:
         exceeded = fits
     if final:
         return Finish("stopped", exceeded.limit, f"{exceeded.sentence} There was no room for a summary.")
+    return _wrap_up(exceeded)
+
+
+def _wrap_up(exceeded: Exceeded) -> WrapUp:
     return WrapUp(exceeded.limit, exceeded.sentence)

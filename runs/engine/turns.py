@@ -15,7 +15,9 @@ from runs import actions
 from runs.actions import CHARACTERS_PER_TOKEN, Charge, CompleteTurn, Lease, ProposedCall
 from runs.claude import Draft, Stopped, Turn, TurnFailed, request_body, request_sha256, stream_turn
 from runs.engine import model, moves
+from runs.engine.handing_over import readable
 from runs.engine.history import history, messages
+from runs.engine.streaks import cut_off_answers
 from runs.models import Run, Step
 from runs.money import unit_prices, usage_from_api
 from tools import registry
@@ -107,7 +109,10 @@ def abandon(lease: Lease, step: Step) -> None:
 
 def _body(run: Run, steps: list[Step], max_tokens: int, *, final: bool) -> dict[str, Any]:
     return request_body(
-        run.frozen, messages(run, steps), max_tokens=max_tokens, tool_choice="none" if final else "auto"
+        run.frozen,
+        messages(run, readable(steps)),
+        max_tokens=max_tokens,
+        tool_choice="none" if final else "auto",
     )
 
 
@@ -128,7 +133,7 @@ def charge(model_name: str, raw_usage: dict[str, Any], step: Step) -> Charge:
 
 def _may_ask_for_more(run: Run, steps: list[Step], turn: Turn) -> bool:
     """A cut-off answer is asked for again with more room; a cut-off call is never run."""
-    asked = moves.cut_off_answers(history(run, steps))
+    asked = cut_off_answers(history(run, steps))
     return asked < moves.MAX_LONGER_ANSWERS or bool(turn.tool_uses)
 
 
