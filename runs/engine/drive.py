@@ -109,12 +109,9 @@ def make(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> bool:
             return False
         case moves.HandOver(explanation):
             now = situation(run, steps)
-            actions.hand_over(
-                lease,
-                summary=handing_over.summary(steps, _answer(steps)),
-                limits=handing_over.left(run, steps, now.limits, now.spent).as_data(),
-                explanation=explanation,
-            )
+            limits = handing_over.left(run, steps, now.limits, now.spent).as_data()
+            summary = handing_over.summary(steps, _answer(steps))
+            actions.hand_over(lease, summary=summary, limits=limits, explanation=explanation)
             return False
         case moves.Finish(status, reason, explanation):
             actions.end_run(
