@@ -19,6 +19,7 @@ from runs.models import Run, Step, StepKind, StepStatus
 from tools import boundary, policy, registry
 from tools.base import Outcome, Tool, ToolContext
 
+LOOK_SECONDS = 0.5  # so long a tool is waited for before looking whether the run is still ours
 READ_THREADS = 8  # reads of one turn that are under way at once
 
 # What a dry run may find wrong that the model can put right by itself: no person is asked about it.
@@ -77,10 +78,10 @@ def run_tools(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) ->
     chosen = [next(step for step in steps if step.seq == seq) for seq in seqs]
     reads = [step for step in chosen if step.effect == "read"]
     started = [begun for step in reads if (begun := _start(lease, run, steps, step)) is not None]
-    _run_reads(lease, started)
+    _run_started(lease, started)
     for step in chosen:
         if step.effect != "read" and (begun := _start(lease, run, steps, step)) is not None:
-            _record(lease, begun, _ask(begun))
+            _run_started(lease, [begun])
 
 
 @dataclass(frozen=True)
@@ -106,30 +107,39 @@ def _start(lease: Lease, run: Run, steps: list[Step], step: Step) -> _Started | 
     return None if arguments is None else _Started(step, tool, arguments, context(run, step))
 
 
-def _run_reads(lease: Lease, calls: list[_Started]) -> None:
-    """Run started reads side by side; this thread records what comes back, as soon as it does.
+def _run_started(lease: Lease, calls: list[_Started]) -> None:
+    """Run started calls side by side; this thread records what comes back, as soon as it does.
 
-    The threads are daemons and end with their calls, each of which ends by its tool's deadline.
+    The threads are daemons and end with their calls, each of which ends by its tool's deadline. Raises
+    LeaseLost, and leaves them alone, when the run is cancelled or taken over while none of them answers.
     """
-    if len(calls) <= 1:
-        for call in calls:
-            _record(lease, call, _ask(call))
-        return
     waiting: SimpleQueue[_Started] = SimpleQueue()
     done: SimpleQueue[tuple[_Started, Outcome | BaseException]] = SimpleQueue()
     given_up = threading.Event()
     for call in calls:
         waiting.put(call)
     for _ in range(min(READ_THREADS, len(calls))):
-        threading.Thread(target=_work, args=(waiting, done, given_up), name="read", daemon=True).start()
+        threading.Thread(target=_work, args=(waiting, done, given_up), name="call", daemon=True).start()
     try:
         for _ in calls:
-            call, outcome = done.get()
+            call, outcome = _next(lease, done)
             if isinstance(outcome, BaseException):
                 raise outcome
             _record(lease, call, outcome)
     finally:
         given_up.set()
+
+
+def _next(
+    lease: Lease, done: SimpleQueue[tuple[_Started, Outcome | BaseException]]
+) -> tuple[_Started, Outcome | BaseException]:
+    """The next answer; LeaseLost when nobody wants to know any more."""
+    while True:
+        try:
+            return done.get(timeout=LOOK_SECONDS)
+        except Empty:
+            if not actions.still_drives(lease):
+                raise actions.LeaseLost("The run was ended or taken over while a tool ran.") from None
 
 
 def _work(
