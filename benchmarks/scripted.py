@@ -93,6 +93,8 @@ def stream(number: int, kind: str) -> bytes:
     events += block(0, {"type": "text", "text": ""}, "text_delta", "text", SAID)
     if kind:
         name, arguments = CALLS[kind]
+        if "limit" in arguments:  # a call that only repeats what was answered would be refused
+            arguments = arguments | {"limit": 5 + number % 40}
         call = {"type": "tool_use", "id": f"toolu_scripted_{number:04d}", "name": name, "input": {}}
         events += block(1, call, "input_json_delta", "partial_json", json.dumps(arguments))
     delta = {"stop_reason": "tool_use" if kind else "end_turn", "stop_sequence": None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -15,13 +16,22 @@ from tools import registry
 
 @dataclass(frozen=True)
 class Limits:
-    """What one run may use. `seconds` does not count the time it waits for people."""
+    """What one run may use. `seconds` does not count the time it waits for people.
+
+    `calls_per_tool` bounds single tools by name. `repeats` is how many turns in a row may ask only for
+    what was answered already. Near `context_tokens` (0: what the model can read) a run hands over to a new
+    one, which takes what is left of these limits; a chain does so `hand_overs` times at most.
+    """
 
     steps: int = 60
     tool_calls: int = 40
     tokens: int = 600_000
     cost_usd: Decimal = Decimal("2.00")
     seconds: int = 1800
+    calls_per_tool: Mapping[str, int] = field(default_factory=dict)
+    repeats: int = 3
+    context_tokens: int = 0
+    hand_overs: int = 5
 
     def as_data(self) -> dict[str, Any]:
         """JSON-ready; the amount as text, so that it stays exact."""
@@ -48,6 +58,15 @@ class Agent:
     environment: str = "production"
     limits: Limits = field(default_factory=Limits)
     at_limit: str = "wrap_up"  # or "pause": a person is asked to raise the limit
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, with a sentence, for a limit on a tool that this agent does not have."""
+        unknown = sorted(set(self.limits.calls_per_tool) - set(self.tools))
+        if unknown:
+            raise ValueError(
+                f"The agent {self.name!r} limits calls of {', '.join(unknown)}, but its tools are "
+                f"{', '.join(sorted(self.tools))}."
+            )
 
     def configuration(self, *, world: str) -> str:
         """Everything a request of this agent is made of, as exact JSON text. It is frozen in the run.

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from typing import Any
 
 from genai_prices import calc_price, types
+from genai_prices.data_snapshot import get_snapshot
 
 MILLION = Decimal(1_000_000)
 SOURCE = f"genai-prices {version('genai-prices')}"
@@ -144,6 +145,15 @@ def _listed(model: str, at: datetime, **context: str) -> dict[str, Any] | None:
     except LookupError:
         return None
     return vars(found.model_price)
+
+
+def context_window(model: str) -> int | None:
+    """How many tokens this model can read, or None when the price table does not know it."""
+    try:
+        _, found = get_snapshot().find_provider_model(model, None, "anthropic", None)
+    except LookupError:
+        return None
+    return found.context_window
 
 
 def _in_tier(value: Decimal | types.TieredPrices | None, prompt_tokens: int) -> Decimal | None:

@@ -9,6 +9,8 @@ from django.utils import timezone
 
 from runs import actions
 from runs.actions import Charge, CompleteTurn, Lease, ProposedCall, Question
+from runs.engine import moves
+from runs.engine.drive import Standing, begin, situation
 from runs.models import Approval, Run, Step
 from runs.money import Usage, unit_prices
 from tools import registry
@@ -110,3 +112,23 @@ def a_waiting_call(run: Run | None = None, **fields: Any) -> tuple[Lease, Step, 
     actions.ask_approval(lease, step.seq, a_question(arguments, **fields))
     actions.park(lease, until=None, reason="approval", explanation="A person has to decide.")
     return lease, step, Approval.objects.get(step=step)
+
+
+def run_calls(lease: Lease) -> None:
+    """Authorise and run what the last turn asked for, and do not go on to the next turn."""
+    while True:
+        with actions.together(lease):
+            run, steps = actions.driven(lease)
+            move = moves.decide(situation(run, steps))
+            if not isinstance(move, moves.Authorize | moves.RunTools | moves.Recover):
+                return
+            act = begin(lease, run, steps, move)
+        if not isinstance(act, Standing):
+            record = act()
+            with actions.together(lease):
+                record()
+
+
+def rows(run: Run) -> tuple[Run, list[Step]]:
+    """The run and its steps in order, as they are now."""
+    return Run.objects.get(pk=run.pk), list(Step.objects.filter(run=run).order_by("seq"))

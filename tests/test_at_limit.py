@@ -239,8 +239,9 @@ def test_under_pause_a_call_waits_until_the_budget_of_its_tool_is_raised(operato
     a_budget(tool="get_metrics", tool_calls="1", at_limit="pause")
     run = a_run()
     lease = a_lease(run)
-    one, two = a_turn(lease, *[("get_metrics", "read", {"service_name": "api", "metric": "error_rate"})] * 2)
-    assert not perform(lease)
+    looks = [{"service_name": "api", "metric": metric} for metric in ("error_rate", "db_pool_in_use")]
+    one, two = a_turn(lease, *(("get_metrics", "read", look) for look in looks))
+    assert perform(lease) and not perform(lease)
     run.refresh_from_db()
     assert run.status == RunStatus.PAUSED and "next 2 calls of get_metrics do not fit" in run.explanation
     a_budget(tool="get_metrics", tool_calls="50", at_limit="pause")

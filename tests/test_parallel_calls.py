@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.db import connections
 from django.db.models import F
 
 from runs import actions
@@ -48,7 +49,7 @@ def gate() -> Iterator[threading.Event]:
     yield event
     event.set()
     for thread in threading.enumerate():
-        if thread.name == "read":
+        if thread.name == "call":
             thread.join(10)
     threads.end(10)
 
@@ -150,7 +151,7 @@ def test_a_read_that_hangs_holds_neither_its_neighbours_nor_the_process(
     kinds: list[bool] = []
 
     def look(number: int) -> None:
-        kinds.extend(t.daemon for t in threading.enumerate() if t.name in {"read", "tool"})
+        kinds.extend(t.daemon for t in threading.enumerate() if t.name in {"call", "tool"})
 
     offer("look", look)
     offer("hang", lambda _: gate.wait(60), deadline_seconds=0.05)
@@ -179,7 +180,7 @@ def test_a_lost_lease_abandons_what_has_not_begun_and_records_nothing_more(
         run_all(lease, run)
     gate.set()
     for thread in threading.enumerate():
-        if thread.name == "read":
+        if thread.name == "call":
             thread.join(10)
     # The thread that had finished may have taken one more call before the loss was noticed.
     assert len(begun) <= calls.READ_THREADS + 1
@@ -213,3 +214,34 @@ def test_a_read_that_has_become_a_change_since_it_was_proposed_does_not_run(offe
     run_all(lease, run)
     step = run.steps.get(kind=StepKind.TOOL)
     assert (step.status, step.error_kind, begun) == (StepStatus.REFUSED, "changed", [])
+
+
+@pytest.mark.parametrize("effect", ["read", "write"])
+def test_a_driver_does_not_wait_for_a_tool_that_hangs_once_its_run_is_cancelled(
+    offer: Offer, gate: threading.Event, effect: str
+) -> None:
+    begun = threading.Event()
+
+    def hang(_: int) -> None:
+        begun.set()
+        gate.wait(60)
+
+    offer("look", hang, effect=effect)
+    lease, run, _ = proposed("look")
+    let_go = threading.Event()
+
+    def drive() -> None:
+        try:
+            with pytest.raises(LeaseLost):
+                run_all(lease, run)
+            let_go.set()
+        finally:
+            connections.close_all()
+
+    driver = threading.Thread(target=drive)
+    driver.start()
+    assert begun.wait(10)
+    actions.cancel_run(run_id=run.pk, actor="olga")
+    driver.join(10)
+    assert let_go.is_set() and not gate.is_set()
+    assert statuses(run) == ["refused" if effect == "read" else "unknown"]

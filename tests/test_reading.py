@@ -251,7 +251,7 @@ def test_arguments_that_came_from_a_tool_result_are_marked() -> None:
 
 
 def test_the_answer_links_its_evidence_and_stays_text() -> None:
-    html = answer("It is ev_02 <img src=x>, see ev_99.\n\nSecond.", {"ev_02": 5})
+    html = answer("It is ev_02 <img src=x>, see ev_99.\n\nSecond.", {"ev_02": "?step=5"})
     assert '<a href="?step=5">ev_02</a>' in html
     assert "ev_99" in html
     assert html.count("<p>") == 2

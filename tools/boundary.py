@@ -27,6 +27,11 @@ _UNCLEAR = frozenset(  # may have been said without asking the backend
 )
 
 
+def always() -> bool:
+    """Somebody waits for the answer until it comes or the deadline does."""
+    return True
+
+
 @dataclass(frozen=True)
 class _Ended:
     """The end of one attempt: its outcome, and the failure when the tool itself reported one."""
@@ -44,15 +49,25 @@ class Boundary:
         self._abandoned: dict[tuple[str, str], weakref.WeakSet[threads.Job]] = {}
         self._lock = threading.Lock()
 
-    def call(self, tool: Tool, arguments: object, context: ToolContext) -> Outcome:
+    def call(
+        self,
+        tool: Tool,
+        arguments: object,
+        context: ToolContext,
+        *,
+        is_wanted: Callable[[], bool] = always,
+    ) -> Outcome:
         """Run the tool and return its envelope as JSON text. Never raises, and returns by its deadline.
 
-        A read that fails in passing is tried again within the deadline; anything else runs once.
+        A read that fails in passing is tried again within the deadline; anything else runs once. `is_wanted`
+        is asked twice a second while the tool runs, on the caller's thread; once it says no, the tool is left
+        behind as at its deadline.
         """
         try:
             refusal = self._refusal(tool, arguments)
             if refusal is None:
-                return self._attempts(tool, schema.parsed(tool.arguments_model, arguments), context)
+                parsed = schema.parsed(tool.arguments_model, arguments)
+                return self._attempts(tool, parsed, context, is_wanted)
         except Exception:  # the last net, before anything ran: no thread could be started, for example
             log.exception("%s could not be started", tool.name)
             refusal = ToolError("internal", _INTERNAL)
@@ -106,7 +121,9 @@ class Boundary:
             )
         return None
 
-    def _attempts(self, tool: Tool, arguments: dict[str, Any], context: ToolContext) -> Outcome:
+    def _attempts(
+        self, tool: Tool, arguments: dict[str, Any], context: ToolContext, is_wanted: Callable[[], bool]
+    ) -> Outcome:
         """Run it until it answers or another attempt makes no sense."""
         until = self._clock.seconds() + tool.deadline_seconds
         changes = tool.effect != "read"
@@ -115,7 +132,8 @@ class Boundary:
         while True:
             attempt += 1
             left = until - self._clock.seconds()
-            answer = self._attempt(tool, _job(tool, context, arguments, attempt), left, changes=changes)
+            job = _job(tool, context, arguments, attempt)
+            answer = self._attempt(tool, job, left, changes=changes, is_wanted=is_wanted)
             if isinstance(answer, _Refused):
                 return last.outcome if last else envelope.of_failure(tool, context, answer.error)
             if isinstance(answer, ToolError):
@@ -149,24 +167,35 @@ class Boundary:
         return drawn
 
     def _attempt[Answer](
-        self, tool: Tool, job: Callable[[], Answer], seconds: float, *, changes: bool
+        self,
+        tool: Tool,
+        job: Callable[[], Answer],
+        seconds: float,
+        *,
+        changes: bool,
+        is_wanted: Callable[[], bool] = always,
     ) -> Answer | ToolError | _Refused:
         """One attempt under the breaker of its backend, or the refusal of a breaker that is open."""
         if not tool.backend:
-            return self._within(tool, job, seconds, changes=changes)
+            return self._within(tool, job, seconds, changes, is_wanted)
         granted = self._breakers.admit(tool.backend)
         if isinstance(granted, float):
             return _Refused(_left_alone(tool, granted))
         verdict: Verdict = "unclear"
         try:
-            answer = self._within(tool, job, seconds, changes=changes)
+            answer = self._within(tool, job, seconds, changes, is_wanted)
             verdict = _verdict(answer)
             return answer
         finally:
             self._breakers.report(granted, verdict)
 
     def _within[Answer](
-        self, tool: Tool, job: Callable[[], Answer], seconds: float, *, changes: bool
+        self,
+        tool: Tool,
+        job: Callable[[], Answer],
+        seconds: float,
+        changes: bool,
+        is_wanted: Callable[[], bool],
     ) -> Answer | ToolError:
         """What the job made, in a thread that is left behind when it takes longer."""
         answer: list[Answer | ToolError] = []
@@ -181,11 +210,13 @@ class Boundary:
                 answer.append(ToolError("internal", _INTERNAL, may_have_acted=changes))
 
         running = threads.start(work)
-        running.wait(seconds)
+        wanted = running.wait(seconds, is_wanted)
         if answer:
             return answer[0]
         with self._lock:
             self._abandoned.setdefault((tool.backend, tool.name), weakref.WeakSet()).add(running)
+        if not wanted:
+            return ToolError("internal", "Nobody waits for this call any more.", may_have_acted=changes)
         return ToolError("timeout", _timeout(tool, changes), retryable=not changes, may_have_acted=changes)
 
 

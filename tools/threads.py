@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
 from django.db import connections
 
+LOOK_SECONDS = 0.5  # so long something is waited for before asking whether it is still wanted
 IDLE_SECONDS = 10.0  # after so long without a job a thread ends and closes its connections
 
 
@@ -27,9 +29,18 @@ class Job:
         """Whether its thread has not come back from it."""
         return not self._over.is_set()
 
-    def wait(self, seconds: float) -> bool:
-        """Whether it is over, after so many seconds at most."""
-        return self._over.wait(max(0.0, seconds))
+    def wait(self, seconds: float, is_wanted: Callable[[], bool]) -> bool:
+        """Return when it is over, after so many seconds, or when nobody wants it: false then.
+
+        `is_wanted` is asked twice a second.
+        """
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._over.wait(min(left, LOOK_SECONDS)):
+                return True
+            if not is_wanted():
+                return False
+        return True
 
     def do(self) -> None:
         """Do it, on this thread. The work must not raise."""

@@ -14,6 +14,7 @@ from runs.actions.calls import (
 )
 from runs.actions.change import Lease, driven, together
 from runs.actions.claims import claim, claimable, end_run, hand_back, heartbeat, park, pause, still_drives
+from runs.actions.continuing import continuation_id, hand_over
 from runs.actions.controls import (
     ASKED,
     PAUSE,
@@ -92,6 +93,7 @@ __all__ = [
     "checked_question",
     "claim",
     "claimable",
+    "continuation_id",
     "decide",
     "driven",
     "end_run",
@@ -102,6 +104,7 @@ __all__ = [
     "finish_turn",
     "fork_run",
     "hand_back",
+    "hand_over",
     "heartbeat",
     "make_sign_in_link",
     "may_have_budgets",

@@ -140,17 +140,26 @@ def end_run(
     that had started has an unknown outcome.
     """
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
-        stop_clock(current)
-        close_open_steps(current)
-        current.set(
-            status=status,
-            reason=reason,
-            explanation=explanation,
-            final_response=final_response,
-            ended_at=current.now,
-            lease_owner="",
-            lease_until=None,
-            asked_for="",
-            asked_by="",
+        close_run(
+            current, status=status, reason=reason, explanation=explanation, final_response=final_response
         )
-        current.event(f"run.{status}", reason=reason)
+
+
+def close_run(
+    current: Change, *, status: RunStatus, reason: str, explanation: str, final_response: str, **data: str
+) -> None:
+    """Inside a change of its driver: the run is over. `data` goes into the event."""
+    stop_clock(current)
+    close_open_steps(current)
+    current.set(
+        status=status,
+        reason=reason,
+        explanation=explanation,
+        final_response=final_response,
+        ended_at=current.now,
+        lease_owner="",
+        lease_until=None,
+        asked_for="",
+        asked_by="",
+    )
+    current.event(f"run.{status}", reason=reason, **data)

@@ -14,6 +14,7 @@ from runs.actions.change import Change, change, end_waiting, stop_clock
 from runs.actions.errors import ActionError
 from runs.actions.settling import close_attempts, close_open_steps
 from runs.actions.turns import create_note
+from runs.agents import Limits
 from runs.models import Budget, Run, RunStatus
 from runs.models.budget import budget_of, period_start
 
@@ -22,6 +23,8 @@ ASKED = "asked"  # the reason of a pause that a person asked for
 RESUMED, RETRIED, FORKED, FOLLOW_UP = "resumed", "retried", "forked", "follow_up"  # names of notes
 RESTARTS = frozenset({RETRIED, FORKED, FOLLOW_UP})  # after these, earlier summaries no longer count
 LARGEST_LIMIT = 10**9
+PER_TOOL = "calls_per_tool"
+FORGOTTEN = frozenset({"repeats"})  # limits that a retry alone lets begin anew
 GO_ON = "A person raised the limit. Go on with the task where you were; you may call tools again."
 
 
@@ -121,9 +124,12 @@ def retry_run(*, run_id: int, actor: str, limits: Mapping[str, str] | None = Non
         run = current.run
         if run.status not in {RunStatus.FAILED, RunStatus.STOPPED}:
             raise ActionError(f"Only a failed or stopped run can be retried; this one {_is(run)}.")
+        if run.handed_over:
+            raise ActionError("Its work goes on in another run: steer that one, or fork this one.")
         raised = _raised(run, limits or {})
         stopped = run.status == RunStatus.STOPPED
-        if stopped and run.reason in run.frozen["limits"] and run.reason not in raised:
+        ask_for_more = run.reason in run.frozen["limits"] and run.reason not in FORGOTTEN
+        if stopped and ask_for_more and run.reason not in raised:
             limit = run.frozen["limits"][run.reason]
             raise ActionError(f"It would stop again at its limit {run.reason} {limit}. Give a higher one.")
         if stopped and (budget := budget_of(run.reason)) and _is_the_same(budget, run, current):
@@ -159,7 +165,7 @@ def _take_from_driver(current: Change) -> None:
 
 def _raised(run: Run, wanted: Mapping[str, str]) -> dict[str, dict[str, str | int]]:
     """Old and new value of each limit that is to be raised."""
-    limits = run.frozen["limits"] if wanted else {}
+    limits = _by_name(run) if wanted else {}
     raised: dict[str, dict[str, str | int]] = {}
     for name, text in wanted.items():
         if name not in limits:
@@ -180,8 +186,26 @@ def _is_the_same(budget: Budget, run: Run, current: Change) -> bool:
 
 def _keep_raised(current: Change, raised: dict[str, dict[str, str | int]]) -> None:
     if raised:
-        kept: dict[str, Any] = json.loads(current.run.limits) if current.run.limits else {}
-        current.set(limits=json.dumps(kept | {name: now["new"] for name, now in raised.items()}))
+        current.set(limits=_with(current.run, raised))
+
+
+def _by_name(run: Run) -> dict[str, str | int]:
+    """The limits that hold, each under the name it is raised by: calls_per_tool.search_logs for one tool."""
+    limits = Limits.from_data(run.frozen["limits"]).as_data()
+    return limits | {f"{PER_TOOL}.{tool}": count for tool, count in limits.pop(PER_TOOL).items()}
+
+
+def _with(run: Run, raised: Mapping[str, Mapping[str, str | int]]) -> str:
+    """The changed limits of the run as JSON, with these raised."""
+    kept: dict[str, Any] = json.loads(run.limits) if run.limits else {}
+    per_tool = dict(run.frozen["limits"].get(PER_TOOL, {}))
+    for name, now in raised.items():
+        if name.startswith(f"{PER_TOOL}."):
+            per_tool[name.removeprefix(f"{PER_TOOL}.")] = now["new"]
+            kept[PER_TOOL] = per_tool
+        else:
+            kept[name] = now["new"]
+    return json.dumps(kept)
 
 
 def _amount(name: str, text: str) -> Decimal:

@@ -245,7 +245,7 @@ def _propose(current: Change, turn: Step, call: ProposedCall) -> None:
             arguments=call.arguments,
             effect=call.effect,
             tool_version=call.tool_version,
-            evidence_id=f"ev_{current.run.tool_calls:02d}",
+            evidence_id=f"ev_{current.run.earlier_calls + current.run.tool_calls:02d}",
             started_at=current.now,
         )
     )

@@ -76,6 +76,11 @@ _SPEND = _Rule(
     "spend_limit",
     "The spend limit of the Anthropic account is reached. Raise it in the Console, then resume the run.",
 )
+_TOO_LONG = _Rule(
+    "fail",
+    "prompt_too_long",
+    "The conversation is longer than the model can read (400). Start a new run with a narrower question.",
+)
 # Codes that come with 402 or 429 but do not go away by waiting.
 _SPEND_CODES = frozenset(
     {
@@ -209,6 +214,8 @@ def _rule(status: int, code: str | None, message: str) -> _Rule:
     # so it only ever turns a failure into a pause, which loses nothing.
     if status == 400 and ("usage limit" in message.lower() or "credit balance" in message.lower()):
         return _SPEND
+    if status == 400 and "prompt is too long" in message.lower():
+        return _TOO_LONG
     if status in _RULES:
         return _RULES[status]
     if status >= 500:

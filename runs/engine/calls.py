@@ -11,11 +11,13 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from django.db import connections
+from django.utils import timezone
 
 from runs import actions
 from runs.actions import Lease, Question, Refusal, Result
+from runs.engine import repeats
 from runs.engine.acts import Act, Record
-from runs.models import Run, Step, StepKind
+from runs.models import Run, Step, StepKind, StepStatus
 from tools import boundary, policy, registry
 from tools.base import Outcome, Tool, ToolContext
 
@@ -60,6 +62,7 @@ def authorize(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) ->
 def _judge(lease: Lease, run: Run, steps: list[Step], step: Step) -> _Request | None:
     """Allow or refuse this call; what a person is asked otherwise."""
     tool, refusal = _permitted(run, steps, step)
+    refusal = repeats.refusal(steps, step, timezone.now()) or refusal
     if tool is None or refusal is not None:
         actions.refuse_call(lease, step.seq, refusal or _unknown(step.name, run.frozen))
         return None
@@ -140,17 +143,20 @@ def _start(lease: Lease, run: Run, steps: list[Step], step: Step) -> _Started | 
 def _run(lease: Lease, calls: list[_Started]) -> Record:
     """Run started calls side by side; this thread records what comes back, as soon as it does.
 
-    The threads are daemons and end with their calls, each of which ends by its tool's deadline.
+    The threads are daemons and end with their calls, each of which ends by its tool's deadline, or half a
+    second after the run was cancelled or taken over: whoever records then finds out.
     """
     if len(calls) == 1:
-        return partial(_record, lease, calls[0], _ask(calls[0]))
+        return partial(_record, lease, calls[0], _ask(lease, calls[0]))
     waiting: SimpleQueue[_Started] = SimpleQueue()
     done: SimpleQueue[tuple[_Started, Outcome | BaseException]] = SimpleQueue()
     given_up = threading.Event()
     for call in calls:
         waiting.put(call)
     for _ in range(min(READ_THREADS, len(calls))):
-        threading.Thread(target=_work, args=(waiting, done, given_up), name="read", daemon=True).start()
+        threading.Thread(
+            target=_work, args=(lease, waiting, done, given_up), name="call", daemon=True
+        ).start()
     try:
         for left in range(len(calls) - 1, -1, -1):
             call, outcome = done.get()
@@ -165,6 +171,7 @@ def _run(lease: Lease, calls: list[_Started]) -> Record:
 
 
 def _work(
+    lease: Lease,
     waiting: SimpleQueue[_Started],
     done: SimpleQueue[tuple[_Started, Outcome | BaseException]],
     given_up: threading.Event,
@@ -174,7 +181,7 @@ def _work(
         while not given_up.is_set():
             call = waiting.get_nowait()
             try:
-                done.put((call, _ask(call)))
+                done.put((call, _ask(lease, call)))
             except BaseException as error:  # whoever waits for this call must not wait for ever
                 done.put((call, error))
     except Empty:
@@ -183,8 +190,10 @@ def _work(
         connections.close_all()
 
 
-def _ask(call: _Started) -> Outcome:
-    return boundary.call(call.tool, json.loads(call.arguments), call.context)
+def _ask(lease: Lease, call: _Started) -> Outcome:
+    return boundary.call(
+        call.tool, json.loads(call.arguments), call.context, is_wanted=lambda: actions.still_drives(lease)
+    )
 
 
 def _record(lease: Lease, call: _Started, outcome: Outcome) -> None:
@@ -222,6 +231,8 @@ def _permitted(run: Run, steps: list[Step], step: Step) -> tuple[Tool | None, Re
     limit = configuration["limits"]["tool_calls"]
     if sum(1 for other in steps if other.kind == StepKind.TOOL and other.seq <= step.seq) > limit:
         return tool, Refusal("limit", f"The limit of {limit} tool calls is reached. It did not run.")
+    if sentence := _used_up(run, steps, step):
+        return tool, Refusal("limit", sentence)
     if tool.effect == "read":
         return tool, None  # the boundary explains wrong arguments, and a newer version only reads, too
     if problem := boundary.invalid_arguments(tool, json.loads(step.arguments)):
@@ -232,6 +243,21 @@ def _permitted(run: Run, steps: list[Step], step: Step) -> tuple[Tool | None, Re
     if verdict.kind == "deny":
         return tool, Refusal("denied", f"{verdict.reason} It did not run.")
     return tool, None
+
+
+def _used_up(run: Run, steps: list[Step], step: Step) -> str:
+    """Why this tool may not be called again in this run, or "". Calls that were refused do not count."""
+    limit = run.frozen["limits"].get("calls_per_tool", {}).get(step.name)
+    if limit is None:
+        return ""
+    same = [s for s in steps[run.copied_steps :] if s.kind == StepKind.TOOL and s.name == step.name]
+    made = sum(1 for other in same if other.seq < step.seq and other.status != StepStatus.REFUSED)
+    if made < limit:
+        return ""
+    return (
+        f"{step.name} was called {made} times, which is its limit in this run. It did not run. "
+        "Go on with what you have, or use another tool."
+    )
 
 
 def _verdict(tool: Tool, arguments: dict[str, Any], run: Run) -> policy.Verdict:

@@ -16,13 +16,13 @@ from django.utils import timezone
 from runs import actions
 from runs.actions import Lease
 from runs.agents import Limits
-from runs.engine import calls, moves, turns
+from runs.engine import calls, handing_over, moves, repeats, turns
 from runs.engine.acts import Act, Record
 from runs.engine.history import history
 from runs.engine.limits import Spent
 from runs.engine.model import NoModel
 from runs.engine.rooms import Room, shared
-from runs.models import AtLimit, Run, RunStatus, Step, StepKind, StepStatus
+from runs.models import CONTINUED, AtLimit, Run, RunStatus, Step, StepKind, StepStatus
 from runs.money import unit_prices
 
 logger = logging.getLogger(__name__)
@@ -80,8 +80,11 @@ def _drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
 
 def perform(lease: Lease) -> bool:
     """Advance to one act, do it and record it at once; False when this driver has nothing more to do."""
-    driver = Driver(lease)
+    driver, record = Driver(lease), None
     act = driver.advance(None, lambda: False)
+    while act is not None and driver.is_counting:
+        record = act()
+        act = driver.advance(record, lambda: False)
     if act is None:
         return False
     record = act()
@@ -100,6 +103,7 @@ class Driver:
     def __init__(self, lease: Lease) -> None:
         self._lease = lease
         self._counted: int | None = None  # tokens of the next prompt by the API's own count
+        self.is_counting = False  # the act that comes next only asks for that, and nothing has begun
 
     def advance(self, record: Record | None, should_stop: Callable[[], bool]) -> Act | None:
         """Record what the last act brought and decide up to the next one; None when there is none."""
@@ -157,7 +161,8 @@ class Driver:
 
     def _begin(self, run: Run, steps: list[Step], move: moves.Move) -> Act | Standing:
         """Record the beginning of this move; what has to be done outside, or how it stands."""
-        if self._counted is None and moves.is_about_size(move):
+        self.is_counting = self._counted is None and moves.is_about_size(move)
+        if self.is_counting:
             return self._count(run, steps)
         self._counted = None
         return begin(self._lease, run, steps, move)
@@ -178,7 +183,8 @@ def begin(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> Act | 
             if attempt is not None:
                 turns.abandon(lease, _step(steps, attempt))
         case moves.WrapUp(limit, sentence):
-            text = SUMMARY_REQUEST.format(sentence=sentence)
+            request = handing_over.REQUEST if limit == CONTINUED else SUMMARY_REQUEST
+            text = request.format(sentence=sentence)
             actions.add_note(lease, name=f"{moves.WRAP_UP}:{limit}", text=text, summary=sentence)
         case moves.Continue():
             actions.add_note(lease, name=moves.CONTINUE, text=CONTINUE_REQUEST, summary=CONTINUE_REQUEST)
@@ -190,6 +196,12 @@ def begin(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> Act | 
             return Standing.OVER if paused else Standing.GO_ON
         case moves.Pause(reason, explanation):
             actions.pause(lease, reason=reason, explanation=explanation)
+            return Standing.OVER
+        case moves.HandOver(explanation):
+            now = situation(run, steps)
+            limits = handing_over.left(run, steps, now.limits, now.spent).as_data()
+            summary = handing_over.summary(steps, _answer(steps))
+            actions.hand_over(lease, summary=summary, limits=limits, explanation=explanation)
             return Standing.OVER
         case moves.Finish(status, reason, explanation):
             actions.end_run(
@@ -219,9 +231,10 @@ def situation(run: Run, steps: list[Step]) -> moves.Situation:
     now = timezone.now()
     facts = history(run, steps)
     configuration = run.frozen
+    limits = Limits.from_data(configuration["limits"])
     return moves.Situation(
         history=facts,
-        limits=Limits.from_data(configuration["limits"]),
+        limits=limits,
         spent=_spent(run, steps, now),
         max_tokens=configuration["max_tokens"],
         largest_answer=configuration["largest_answer"],
@@ -230,6 +243,7 @@ def situation(run: Run, steps: list[Step]) -> moves.Situation:
         pause_asked_by=run.asked_by if run.asked_for == actions.PAUSE else "",
         at_limit=configuration.get("at_limit", AtLimit.WRAP_UP),
         shared=shared(run, steps, now),
+        context_window=handing_over.window(configuration["model"], limits),
     )
 
 
@@ -246,6 +260,7 @@ def _spent(run: Run, steps: list[Step], now: datetime) -> Spent:
         tokens=tokens,
         cost_usd=cost,
         active_seconds=run.active_seconds(now),
+        repeats=repeats.fruitless_turns(steps),
     )
 
 

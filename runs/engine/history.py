@@ -50,17 +50,22 @@ Item = Attempt | Note
 
 # Tokens that the API adds to a request with tools, and what stands around our texts, from above.
 PROMPT_OVERHEAD = 1_500
+BYTES_PER_TOKEN = 2  # of results that the API did not count yet, from below: numbers and ids are dense
 
 
 @dataclass(frozen=True)
 class History:
     """All that happened in a run, in order.
 
-    `prompt_tokens` is the most the next request can hold: a token is at least one byte.
+    `prompt_tokens` is the most the next request can hold: a token is at least one byte. `context_tokens` is
+    about what it holds: what the API counted for the last turn, and an estimate of what came since.
+    `opening_tokens` is the most that the first request can hold.
     """
 
     items: tuple[Item, ...]
     prompt_tokens: int
+    context_tokens: int = 0
+    opening_tokens: int = 0
 
 
 def history(run: Run, steps: list[Step]) -> History:
@@ -71,14 +76,18 @@ def history(run: Run, steps: list[Step]) -> History:
             call = Call(step.seq, step.status, step.effect, step.error_kind)
             calls.setdefault(step.parent_id, []).append(call)
     items: list[Item] = []
-    size = PROMPT_OVERHEAD + _bytes(run.config) + _bytes(run.opening)
+    opening = size = PROMPT_OVERHEAD + _bytes(run.config) + _bytes(run.opening)
+    counted, counted_size = 0, 0
     for step in steps:
         if step.kind == StepKind.NOTE:
             items.append(Note(step.seq, step.name, step.summary, has_words=bool(step.message)))
         elif step.kind == StepKind.MODEL:
             items.append(_attempt(step, tuple(calls.get(step.pk, ()))))
         size += _bytes(step.message) + _bytes(step.result)
-    return History(tuple(items), size)
+        if step.is_replayed and step.total_tokens:  # a copied turn was counted in another run
+            counted, counted_size = step.total_tokens, size
+    about = counted + (size - counted_size) // BYTES_PER_TOKEN
+    return History(tuple(items), size, about, opening)
 
 
 def _bytes(text: str) -> int:

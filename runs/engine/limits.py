@@ -22,6 +22,7 @@ class Spent:
     tokens: int = 0
     cost_usd: Decimal = Decimal(0)
     active_seconds: float = 0.0
+    repeats: int = 0  # turns in a row that only repeated
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ def counted(limits: Limits, spent: Spent) -> Exceeded | None:
         return Exceeded("tool_calls", f"The limit of {limits.tool_calls} tool calls is reached.")
     if spent.active_seconds >= limits.seconds:
         return Exceeded("seconds", f"The limit of {limits.seconds} seconds is reached.")
+    if spent.repeats >= limits.repeats:
+        sentence = f"The last {spent.repeats} turns only repeated calls that had been answered already."
+        return Exceeded("repeats", sentence)
     return None
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from runs.actions import ASKED, RESTARTS
 from runs.agents import Limits
-from runs.engine import rooms
+from runs.engine import length, rooms
 from runs.engine.failures import (
     WORKER_LOST,
     cut_off_answers,
@@ -18,7 +18,7 @@ from runs.engine.failures import (
 )
 from runs.engine.history import Attempt, Call, History, Note
 from runs.engine.limits import Exceeded, Spent, counted
-from runs.models import GOOD_ENDS, AtLimit
+from runs.models import CONTINUED, GOOD_ENDS, AtLimit
 from runs.models.budget import REASON
 from runs.money import UnitPrices
 
@@ -27,6 +27,7 @@ MAX_LOST_WORKERS = 20  # workers that may die in one turn: rarely its fault, but
 MAX_LONGER_ANSWERS = 2  # times a cut-off answer is asked for again with more room
 MAX_PAUSED_TURNS = 8
 WRAP_UP = "wrap_up"
+CONTINUED_NOTE = f"{WRAP_UP}:{CONTINUED}"
 CONTINUE = "continue"
 
 
@@ -104,7 +105,14 @@ class Finish:
     explanation: str = ""
 
 
-Move = CallModel | Authorize | RunTools | Recover | Park | Pause | WrapUp | Continue | Finish
+@dataclass(frozen=True)
+class HandOver:
+    """The summary for a successor is written: end this run and queue the one that goes on."""
+
+    explanation: str
+
+
+Move = CallModel | Authorize | RunTools | Recover | Park | Pause | WrapUp | Continue | HandOver | Finish
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,7 @@ class Situation:
     pause_asked_by: str = ""
     at_limit: str = AtLimit.WRAP_UP
     shared: rooms.Shared = rooms.NOTHING
+    context_window: int = 200_000  # tokens of a conversation
 
 
 def decide(situation: Situation) -> Move:
@@ -207,6 +216,8 @@ def _after_failure(situation: Situation, last: Attempt) -> Move:
     failures, deaths = failures_in_a_row(situation.history)
     if last.error_action == "pause":
         return Pause(last.error_kind, last.error)
+    if length.was_refused(situation.history, last) and not wrapped_up(situation.history):
+        return _wrap_up(length.exceeded(situation.limits))
     if last.error_action == "fail":
         return Finish("failed", last.error_kind, last.error)
     if failures >= MAX_ATTEMPTS:
@@ -223,7 +234,9 @@ def _after_failure(situation: Situation, last: Attempt) -> Move:
 def _after_turn(situation: Situation, turn: Attempt) -> Move:
     """The last turn is complete and all its calls have results."""
     history = situation.history
-    if (note := _summary_note(history)) is not None:
+    if (note := _summary_note(history)) is not None and note.name == CONTINUED_NOTE:
+        return _after_summary(situation, turn, note)
+    if note is not None:
         return Finish("stopped", note.name.removeprefix(f"{WRAP_UP}:"), note.summary)
     if turn.calls or turn.stop_reason == "pause_turn":
         if paused_turns(history) > MAX_PAUSED_TURNS:
@@ -235,7 +248,18 @@ def _after_turn(situation: Situation, turn: Attempt) -> Move:
         if any(note.name == CONTINUE for note in _notes(history)):
             return Finish("failed", "empty_answer", "The model ended its turn without an answer, twice.")
         return Continue()
+    if turn.stop_reason == "model_context_window_exceeded" and length.has_worked(history):
+        return _wrap_up(length.exceeded(situation.limits))
     return _failed_by(turn.stop_reason)
+
+
+def _after_summary(situation: Situation, turn: Attempt, note: Note) -> Move:
+    """Hand over, unless there is no summary or a successor could not do anything."""
+    if turn.is_empty or turn.stop_reason not in {"end_turn", "stop_sequence", "max_tokens"}:
+        return _failed_by("model_context_window_exceeded")
+    limits, spent = situation.limits, situation.spent
+    short = length.nothing_left(situation.history, limits, spent, situation.max_tokens, situation.prices)
+    return Finish("stopped", short.limit, short.sentence) if short else HandOver(note.summary)
 
 
 def _failed_by(stop_reason: str) -> Finish:
@@ -253,8 +277,9 @@ def _call(situation: Situation, *, attempt: int = 1) -> Move:
     """Ask the model, when the limits allow it."""
     final = wrapped_up(situation.history)
     left = situation.shared.rooms
-    own = None if final else counted(situation.limits, situation.spent)
-    exceeded = own or (None if final else rooms.calls_used_up(left))
+    exceeded = None if final else counted(situation.limits, situation.spent) or rooms.calls_used_up(left)
+    if exceeded is None and not final:
+        exceeded = length.reached(situation.history, situation.context_window, situation.limits)
     if exceeded is None:
         more = situation.max_tokens * 2 ** cut_off_answers(situation.history)
         wanted = min(more, max(situation.max_tokens, situation.largest_answer))
@@ -278,8 +303,13 @@ def _call(situation: Situation, *, attempt: int = 1) -> Move:
             return _pause_at(exceeded)
     if final:
         return Finish("stopped", exceeded.limit, f"{exceeded.sentence} There was no room for a summary.")
-    if situation.at_limit == AtLimit.PAUSE and not isinstance(exceeded, rooms.UsedUp):
+    asks = situation.at_limit == AtLimit.PAUSE and exceeded.limit not in {CONTINUED, "repeats"}
+    if asks and not isinstance(exceeded, rooms.UsedUp):
         return Pause(exceeded.limit, f"{exceeded.sentence} Raise it, and the run goes on where it is.")
+    return _wrap_up(exceeded)
+
+
+def _wrap_up(exceeded: Exceeded) -> WrapUp:
     return WrapUp(exceeded.limit, exceeded.sentence)
 
 

@@ -18,6 +18,7 @@ from runs.claude import Draft, Stopped, Turn, TurnFailed, request_body, request_
 from runs.engine import model, moves
 from runs.engine.acts import Act, Record
 from runs.engine.failures import cut_off_answers
+from runs.engine.handing_over import readable
 from runs.engine.history import history, messages
 from runs.models import Run, Step
 from runs.money import unit_prices, usage_from_api
@@ -130,7 +131,10 @@ def abandon(lease: Lease, step: Step) -> None:
 
 def _body(run: Run, steps: list[Step], max_tokens: int, *, final: bool) -> dict[str, Any]:
     return request_body(
-        run.frozen, messages(run, steps), max_tokens=max_tokens, tool_choice="none" if final else "auto"
+        run.frozen,
+        messages(run, readable(steps)),
+        max_tokens=max_tokens,
+        tool_choice="none" if final else "auto",
     )
 
 

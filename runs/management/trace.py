@@ -134,5 +134,6 @@ class Trace:
         run = Run.objects.get(pk=event.run_id)
         cost = f"${money(run.cost_usd)}" + (" simulated" if run.simulated else "")
         style = "green" if run.status == "succeeded" else "yellow" if run.status == "stopped" else "red"
-        self._line("■", style, f"{run.get_status_display()}.", f"{run.total_tokens:,} tokens · {cost}")
+        word = "Continued" if run.handed_over else run.get_status_display()
+        self._line("■", style, f"{word}.", f"{run.total_tokens:,} tokens · {cost}")
         self._quote(run.explanation, style)

@@ -4,11 +4,12 @@ from runs.models.access import SignInLink, token_hash
 from runs.models.approval import Approval, ApprovalState, Verdict, Vote
 from runs.models.budget import AtLimit, Budget, BudgetChange, Period, Scope, Spending
 from runs.models.event import Event, event_hash
-from runs.models.run import ENDED, Run, RunStatus
+from runs.models.run import CONTINUED, ENDED, Run, RunStatus
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
 from runs.models.worker import WorkerProcess, silent_since
 
 __all__ = [
+    "CONTINUED",
     "ENDED",
     "GOOD_ENDS",
     "SETTLED",

@@ -30,6 +30,9 @@ class RunStatus(models.TextChoices):
 ENDED = frozenset({RunStatus.SUCCEEDED, RunStatus.STOPPED, RunStatus.FAILED, RunStatus.CANCELLED})
 
 
+CONTINUED = "continued"  # the reason of a run that handed over to another one
+
+
 class Run(models.Model):
     request_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     agent = models.CharField(max_length=64)
@@ -56,6 +59,8 @@ class Run(models.Model):
     )
     # So many first steps are copies of the parent's: they cost nothing here.
     copied_steps = models.PositiveIntegerField(default=0)
+    # So many tool calls were made in the runs it continues: its evidence ids count on.
+    earlier_calls = models.PositiveIntegerField(default=0)
     final_response = models.TextField(blank=True, default="")
 
     # Totals, kept in the transaction that changes them.
@@ -117,6 +122,16 @@ class Run(models.Model):
     @property
     def is_ended(self) -> bool:
         return self.status in ENDED
+
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on with the summary of its parent; a fork has copies of its steps instead."""
+        return self.parent_run_id is not None and not self.copied_steps
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether another run goes on with its work."""
+        return self.status == RunStatus.STOPPED and self.reason == CONTINUED
 
     def is_driven(self, now: datetime) -> bool:
         """Whether a worker makes its moves now."""

@@ -62,7 +62,7 @@ class RunPageView:
     selected: int | None
     tickets: tuple[str, ...]
     checks: tuple[Check, ...]
-    evidence: dict[str, int]  # evidence id -> number of the step
+    evidence: dict[str, str]  # evidence id -> address of its step, also in the runs it continues
     forks: tuple[Run, ...]  # runs that go on from a step of this one
     unattended: bool = False  # it waits for a worker, and none is running
 
@@ -96,18 +96,22 @@ class RunPageView:
     def status_word(self) -> str:
         if self.run.status == RunStatus.WAITING and self.trace.open_asks:
             return "Waiting for approval"
+        if self.run.handed_over:
+            return "Continued"
         if self.run.status == RunStatus.QUEUED and self.run.retry_at:
             return "Tries again soon"
         return STATUS_WORDS.get(RunStatus(self.run.status), "")
 
     @property
     def verdict_word(self) -> str:
+        if self.run.handed_over:
+            return "Handed over"
         return VERDICT_WORDS.get(RunStatus(self.run.status), "")
 
     @property
     def reached_limit(self) -> str:
-        """The value of the limit that stopped or paused the run; empty when none did."""
-        if self.run.status not in {RunStatus.STOPPED, RunStatus.PAUSED}:
+        """The value of the limit that stopped or paused the run; empty when none did or a retry resets it."""
+        if self.run.status not in {RunStatus.STOPPED, RunStatus.PAUSED} or self.run.reason == "repeats":
             return ""
         return str((self.run.frozen.get("limits") or {}).get(self.run.reason, ""))
 
@@ -115,6 +119,11 @@ class RunPageView:
     def held_by_budget(self) -> bool:
         """Whether a budget that runs share has paused it."""
         return self.run.status == RunStatus.PAUSED and self.run.reason.startswith(REASON)
+
+    @property
+    def successor(self) -> Run | None:
+        """The run that goes on with the work of this one."""
+        return next((run for run in self.forks if run.continues), None)
 
     @property
     def notice(self) -> Notice | None:
@@ -137,13 +146,21 @@ def read_run_page(run: Run, *, selected: int | None, viewer: User, now: datetime
         checks=_checks(run) if run.final_response else (),
         evidence=_evidence(run) if run.final_response else {},
         unattended=is_unattended(run, now),
-        forks=tuple(run.forks.only("pk", "request_id", "parent_run").order_by("pk")[:MAX_FORKS]),
+        forks=tuple(
+            run.forks.only("pk", "request_id", "parent_run", "copied_steps").order_by("pk")[:MAX_FORKS]
+        ),
     )
 
 
-def _evidence(run: Run) -> dict[str, int]:
-    cited = run.steps.filter(kind=StepKind.TOOL, evidence_id__gt="").values_list("evidence_id", "seq")
-    return dict(cited)
+def _evidence(run: Run) -> dict[str, str]:
+    addresses: dict[str, str] = {}
+    source: Run | None = run
+    while source is not None:
+        cited = source.steps.filter(kind=StepKind.TOOL, evidence_id__gt="").values_list("evidence_id", "seq")
+        page = "" if source is run else source.get_absolute_url()
+        addresses = {name: f"{page}?step={seq}" for name, seq in cited} | addresses
+        source = source.parent_run if source.continues else None
+    return addresses
 
 
 def _checks(run: Run) -> tuple[Check, ...]:
@@ -181,5 +198,7 @@ def _notice(run: Run) -> Notice | None:
         RunStatus.CANCELLED: ("", "cancelled", "The run was cancelled"),
         RunStatus.QUEUED: ("warn", "queued", "The run waits before it goes on"),
     }
+    if run.handed_over:
+        return Notice("", "stopped", "The run is continued in another one", run.explanation)
     found = titles.get(RunStatus(run.status))
     return Notice(*found, run.explanation) if found else None

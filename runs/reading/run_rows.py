@@ -48,6 +48,11 @@ class RunRow:
     day: str
 
     @property
+    def word(self) -> str:
+        """The status word, where the usual one says too little."""
+        return "Continued" if self.run.handed_over else ""
+
+    @property
     def is_quiet(self) -> bool:
         return self.status in {RunStatus.SUCCEEDED, RunStatus.CANCELLED}
 

@@ -141,12 +141,12 @@ def paragraphs(text: str, caret: bool = False) -> SafeString:
 
 
 @register.simple_tag
-def answer(text: str, evidence: dict[str, int]) -> SafeString:
+def answer(text: str, evidence: dict[str, str]) -> SafeString:
     """The final answer as escaped paragraphs; evidence ids link to the steps they come from."""
 
     def link(match: re.Match[str]) -> str:
-        seq = evidence.get(match.group())
-        return f'<a href="?step={seq}">{match.group()}</a>' if seq else match.group()
+        address = evidence.get(match.group())
+        return f'<a href="{address}">{match.group()}</a>' if address else match.group()
 
     return mark_safe(EVIDENCE.sub(link, paragraphs(text)))  # noqa: S308 - escaped by paragraphs
 

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from argparse import ArgumentParser
+from collections.abc import Iterator
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -74,7 +75,9 @@ class Command(BaseCommand):
             return
         console = Console(stderr=options["json"], quiet=options["json"], highlight=False)
         try:
-            _Foreground(run, user, console, yes=options["yes"], no=options["no"]).work()
+            for part in _chain(run):
+                run = part
+                _Foreground(run, user, console, yes=options["yes"], no=options["no"]).work()
         except KeyboardInterrupt:
             console.print("\nLeft to the workers; nothing is lost.", style="yellow")
         finally:
@@ -88,6 +91,14 @@ class Command(BaseCommand):
             self.stdout.write(log_text(run))
         elif words:
             self.stdout.write(words)
+
+
+def _chain(run: Run) -> Iterator[Run]:
+    """The run, and each run that it is continued in, as soon as it is."""
+    following: Run | None = run
+    while following is not None:
+        yield following
+        following = Run.objects.filter(request_id=actions.continuation_id(following)).first()
 
 
 class _Foreground:
