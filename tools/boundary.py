@@ -12,8 +12,8 @@ from typing import Any
 
 from django.db import connections
 
-from tools import cards, envelope, retrying, schema
-from tools.base import Outcome, Result, Tool, ToolContext, ToolError
+from tools import cards, envelope, probing, retrying, schema
+from tools.base import Finding, Outcome, Result, Tool, ToolContext, ToolError
 from tools.breaker import Breakers, Condition, Verdict
 from tools.clock import Clock
 
@@ -73,6 +73,14 @@ class Boundary:
         except Exception:
             log.exception("the dry run of %s could not be started", tool.name)
             return card | cards.problem(ToolError("internal", _INTERNAL))
+
+    def probe(self, tool: Tool, arguments: object, context: ToolContext) -> probing.Probed:
+        """What became of a call whose answer was lost, as the tool's probe says. Never raises.
+
+        The probe runs like a read; one that fails, hangs or answers with something else cannot tell.
+        """
+        said: list[Finding] = []
+        return probing.probed(self.call(probing.as_read(tool, said), arguments, context), said)
 
     def health(self) -> dict[str, dict[str, Any]]:
         """How the backends are: {name: {state, failures, opened_at, hanging}}, ready for JSON.
@@ -202,6 +210,7 @@ def invalid_arguments(tool: Tool, arguments: object) -> str:
 _of_this_process = Boundary()
 call = _of_this_process.call
 preview = _of_this_process.preview
+probe = _of_this_process.probe
 health = _of_this_process.health
 
 

@@ -25,6 +25,7 @@ from runs.actions.controls import (
 from runs.actions.errors import (
     ActionError,
     AlreadyDecided,
+    AlreadyResolved,
     ApprovalExpired,
     DigestMismatch,
     InvalidQuestion,
@@ -35,6 +36,13 @@ from runs.actions.errors import (
     UnknownScenario,
 )
 from runs.actions.forking import ask_follow_up, fork_run
+from runs.actions.outcomes import (
+    Found,
+    reconcile_call,
+    record_late_result,
+    resolve_outcome,
+    tell_outcomes,
+)
 from runs.actions.settling import Refusal, Result
 from runs.actions.sign_in import make_sign_in_link, use_sign_in_link
 from runs.actions.starting import checked_question, start_run
@@ -58,10 +66,12 @@ __all__ = [
     "RESTARTS",
     "ActionError",
     "AlreadyDecided",
+    "AlreadyResolved",
     "ApprovalExpired",
     "Charge",
     "CompleteTurn",
     "DigestMismatch",
+    "Found",
     "InvalidQuestion",
     "Lease",
     "LeaseLost",
@@ -96,8 +106,11 @@ __all__ = [
     "park",
     "pause",
     "pause_run",
+    "reconcile_call",
+    "record_late_result",
     "recover_call",
     "refuse_call",
+    "resolve_outcome",
     "resume_run",
     "retry_run",
     "save_draft",
@@ -105,5 +118,6 @@ __all__ = [
     "start_call",
     "start_run",
     "still_drives",
+    "tell_outcomes",
     "use_sign_in_link",
 ]

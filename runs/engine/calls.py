@@ -6,13 +6,15 @@ import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from django.db import connections
 
 from runs import actions
-from runs.actions import Lease, Question, Refusal, Result
+from runs.actions import Lease, Question, Refusal
+from runs.engine import reconciling
 from runs.models import Run, Step, StepKind
 from tools import boundary, policy, registry
 from tools.base import Outcome, Tool, ToolContext
@@ -153,28 +155,42 @@ def _ask(call: _Started) -> Outcome:
 
 
 def _record(lease: Lease, call: _Started, outcome: Outcome) -> None:
+    """Store this outcome, or keep it as evidence when somebody else drives the run by now."""
+    try:
+        _settle(lease, call, outcome)
+    except actions.LeaseLost:
+        reconciling.too_late(lease, call.step, outcome)
+        raise
+
+
+def _settle(lease: Lease, call: _Started, outcome: Outcome) -> None:
     step, tool = call.step, call.tool
-    # An earlier attempt may have acted, too: an error now does not say that nothing happened.
-    uncertain = outcome.may_have_acted or (step.attempt > 1 and outcome.is_error and tool.effect != "read")
+    if outcome.may_have_acted and tool.idempotency == "reconcile":
+        reconciling.after_failure(lease, step, tool, call.context, outcome)
+        return
+    # An earlier attempt may have acted, too: an error now does not say that nothing happened. Not so where
+    # a probe found that it had not.
+    again = step.attempt > 1 and tool.idempotency != "reconcile"
+    uncertain = outcome.may_have_acted or (again and outcome.is_error and tool.effect != "read")
     if uncertain and tool.idempotency == "key":
         # Asked again with the same key, it answers what happened instead of doing it twice.
         actions.recover_call(lease, step.seq, repeatable=True)
         return
-    result = Result(
-        outcome.text,
-        outcome.is_error,
-        outcome.summary,
-        outcome.error_kind,
-        is_unknown=uncertain,
-    )
-    actions.finish_call(lease, step.seq, result)
+    actions.finish_call(lease, step.seq, reconciling.result_of(outcome, is_unknown=uncertain))
 
 
-def recover(lease: Lease, step: Step) -> None:
-    """Its worker died after START. Reads, and effects that take the same key twice, are run again."""
+def recover(lease: Lease, run: Run, step: Step) -> datetime | None:
+    """Its worker died after START. Reads, and effects that take the same key twice, are run again.
+
+    A tool with a probe is asked what became of the call. When it is too early to know, nothing is settled
+    and the time to come back is returned.
+    """
     tool = registry.find(step.name)
+    if tool is not None and tool.idempotency == "reconcile":
+        return reconciling.after_loss(lease, step, tool, context(run, step))
     repeatable = tool is not None and (tool.effect == "read" or tool.idempotency == "key")
     actions.recover_call(lease, step.seq, repeatable=repeatable)
+    return None
 
 
 def _permitted(run: Run, steps: list[Step], step: Step) -> tuple[Tool | None, Refusal | None]:

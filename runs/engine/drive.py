@@ -15,7 +15,7 @@ from django.utils import timezone
 from runs import actions
 from runs.actions import Lease
 from runs.agents import Limits
-from runs.engine import calls, moves, turns
+from runs.engine import calls, moves, reconciling, turns
 from runs.engine.history import history, load_steps
 from runs.engine.limits import Spent
 from runs.engine.model import NoModel
@@ -92,10 +92,13 @@ def make(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> bool:
         case moves.RunTools(seqs):
             calls.run_tools(lease, run, steps, seqs)
         case moves.Recover(cut_off, attempt):
-            for seq in cut_off:
-                calls.recover(lease, _step(steps, seq))
+            waits = [calls.recover(lease, run, _step(steps, seq)) for seq in cut_off]
             if attempt is not None:
                 turns.abandon(lease, _step(steps, attempt))
+            if until := max((time for time in waits if time), default=None):
+                return not actions.park(lease, until=until, reason="probe", explanation=reconciling.WAITS)
+        case moves.Tell():
+            actions.tell_outcomes(lease)
         case moves.WrapUp(limit, sentence):
             text = SUMMARY_REQUEST.format(sentence=sentence)
             actions.add_note(lease, name=f"{moves.WRAP_UP}:{limit}", text=text, summary=sentence)
@@ -132,6 +135,7 @@ def situation(run: Run, steps: list[Step]) -> moves.Situation:
         prices=unit_prices(configuration["model"], at=now, prompt_tokens=facts.prompt_tokens),
         now=now,
         pause_asked_by=run.asked_by if run.asked_for == actions.PAUSE else "",
+        untold=run.untold,
     )
 
 

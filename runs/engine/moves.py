@@ -85,6 +85,11 @@ class Continue:
 
 
 @dataclass(frozen=True)
+class Tell:
+    """A person found out what became of a call: the conversation has to say so."""
+
+
+@dataclass(frozen=True)
 class Finish:
     """The run is over."""
 
@@ -93,7 +98,7 @@ class Finish:
     explanation: str = ""
 
 
-Move = CallModel | Authorize | RunTools | Recover | Park | Pause | WrapUp | Continue | Finish
+Move = CallModel | Authorize | RunTools | Recover | Park | Pause | WrapUp | Continue | Tell | Finish
 
 
 @dataclass(frozen=True)
@@ -108,14 +113,18 @@ class Situation:
     prices: UnitPrices | None
     now: datetime
     pause_asked_by: str = ""
+    untold: int = 0  # findings of people about unknown outcomes
 
 
 def decide(situation: Situation) -> Move:
-    """The next move of the run. A pause that a person asked for comes first, unless the run is over."""
+    """The next move of the run. A pause that a person asked for comes first, unless the run is over.
+
+    What a person found out comes next, also when the run would be over: the model may have more to say.
+    """
     move = _next_move(situation)
     if situation.pause_asked_by and not isinstance(move, Finish):
         return Pause(ASKED, f"Paused by {situation.pause_asked_by}.")
-    return move
+    return Tell() if situation.untold else move
 
 
 def _next_move(situation: Situation) -> Move:

@@ -3,6 +3,7 @@
 from runs.models.access import SignInLink, token_hash
 from runs.models.approval import Approval, ApprovalState, Verdict, Vote
 from runs.models.event import Event, event_hash
+from runs.models.outcome import Finding, FoundBy, Resolution, Says, WhatBecame
 from runs.models.run import ENDED, Run, RunStatus
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
 
@@ -13,14 +14,19 @@ __all__ = [
     "Approval",
     "ApprovalState",
     "Event",
+    "Finding",
+    "FoundBy",
+    "Resolution",
     "Run",
     "RunStatus",
+    "Says",
     "SignInLink",
     "Step",
     "StepKind",
     "StepStatus",
     "Verdict",
     "Vote",
+    "WhatBecame",
     "event_hash",
     "token_hash",
 ]
