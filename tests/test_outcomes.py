@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +12,9 @@ from typing import Any, Literal
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
 from django.db import connections
+from django.test import Client
 from django.utils import timezone
 from hypothesis import HealthCheck, given
 from hypothesis import settings as bounded
@@ -23,7 +26,18 @@ from runs.claude.simulator import handler
 from runs.claude.simulator.answer import Answer
 from runs.engine import model
 from runs.engine.drive import drive, perform
-from runs.models import Approval, ApprovalState, Finding, Resolution, Run, RunStatus, Step, StepStatus
+from runs.models import (
+    Approval,
+    ApprovalState,
+    Event,
+    Finding,
+    Resolution,
+    Run,
+    RunStatus,
+    Says,
+    Step,
+    StepStatus,
+)
 from runs.reading.invariants import contradictions
 from tests.factories import a_lease, a_run, a_turn
 from tools import boundary, registry
@@ -422,7 +436,7 @@ events = st.sampled_from(["die", "late", "happened", "did_not_happen", "abandone
 
 
 @bounded(
-    max_examples=25, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=16, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
 )
 @given(story=st.lists(events, min_size=1, max_size=10), blind=st.booleans())
 def test_whatever_order_things_happen_in_the_rows_agree(
@@ -444,7 +458,7 @@ def test_whatever_order_things_happen_in_the_rows_agree(
         elif event == "effect" and before.status == StepStatus.EXECUTING and not box.sent:
             box.sent.append(f"call-{step.run.request_id}-{step.seq}")
         elif event == "late":
-            found = actions.Found("happened", "Sent.", actions.Result("{}", False, "Sent.", ""))  # type: ignore[arg-type]
+            found = actions.Found(Says.HAPPENED, "Sent.", actions.Result("{}", False, "Sent.", ""))
             actions.record_late_result(lease, step.seq, found, attempt=before.attempt)
             assert the(step).status == before.status and the(step).result == before.result
         elif event in WORDS:
@@ -460,3 +474,125 @@ def test_whatever_order_things_happen_in_the_rows_agree(
     assert [one.verdict for one in Resolution.objects.filter(step=step)] == said
     assert the(step).status != StepStatus.SUCCEEDED or box.sent
     assert the(step).status != StepStatus.UNKNOWN or blind
+
+
+# The lane.
+
+
+@pytest.fixture
+def page(client: Client, operator: User) -> Client:
+    """Olga's browser."""
+    client.force_login(operator)
+    return client
+
+
+def text_of(page: Client, path: str) -> str:
+    response = page.get(path)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def test_the_lane_shows_all_that_is_known_and_takes_a_finding(box: Letterbox, page: Client) -> None:
+    assert "Every outcome is known" in text_of(page, "/approvals/unknown/")
+    box.looking = lambda: CannotTell("The outbox <b>keeps</b> a day only.")
+    lease, step = a_started_letter()
+    its_time_is_over(step)
+    perform(lease)
+    late = actions.Found(Says.HAPPENED, "Sent to mum.", actions.Result("{}", False, "Sent.", ""))
+    actions.record_late_result(lease, step.seq, late, attempt=1)
+    shown = text_of(page, "/approvals/unknown/")
+    for words in (
+        "send_letter in",
+        "worker-1",
+        "&lt;b&gt;keeps",
+        "The tool answered late",
+        "mum",
+        'data-outcomes="1"',
+    ):
+        assert words in shown, words
+    assert "Take its word" in text_of(page, f"/runs/{step.run.request_id}/?step={step.seq}")
+    path = f"/approvals/unknown/{step.pk}/resolve/"
+    assert "Say how you know" in page.post(path, {"verdict": "happened"}).content.decode()
+    answer = page.post(path, {"verdict": "abandoned", "evidence": "Nobody knows."}, follow=True)
+    assert "Recorded: send_letter" in answer.content.decode()
+    again = page.post(path, {"verdict": "happened", "evidence": "I saw it after all."})
+    assert again.status_code == 409
+    assert (
+        "Already resolved by olga" in again.content.decode()
+        and "I saw it after all." in again.content.decode()
+    )
+    shown = text_of(page, f"/runs/{step.run.request_id}/?step={step.seq}")
+    assert "Abandoned" in shown and "The agent is told with its next turn." in shown
+    assert 'data-outcomes="0"' in shown
+
+
+def test_a_viewer_looks_and_does_not_settle(box: Letterbox, client: Client, viewer: User) -> None:
+    _, step = an_unknown_letter()
+    client.force_login(viewer)
+    assert "You may look but not decide" in text_of(client, f"/approvals/unknown/{step.pk}/")
+    path = f"/approvals/unknown/{step.pk}/resolve/"
+    assert client.post(path, {"verdict": "happened", "evidence": "I did."}).status_code == 403
+    assert client.get("/approvals/unknown/999999/").status_code == 404
+    assert not Resolution.objects.exists()
+
+
+def test_the_command_settles_an_outcome(box: Letterbox) -> None:
+    _, step = an_unknown_letter()
+    words = ("resolve", str(step.run.request_id), "--step", str(step.seq), "did-not-happen")
+    out = io.StringIO()
+    call_command("controlrun", *words, "Mum got nothing.", stdout=out)
+    assert "It is recorded" in out.getvalue()
+    assert Resolution.objects.get().verdict == "did_not_happen"
+    with pytest.raises(CommandError, match="Already resolved by"):
+        call_command("controlrun", *words, "Mum got nothing.")
+
+
+TAMPERED: list[tuple[str, Callable[[], object]]] = [
+    ("is succeeded, but a person", lambda: Step.objects.filter(status="unknown").update(status="succeeded")),
+    ("0 outcomes to tell, there are 1", lambda: Run.objects.update(untold=0)),
+    ("without an event", lambda: Event.objects.filter(kind="call.resolved").update(kind="call.odd")),
+    (
+        "but its probe said cannot_tell",
+        lambda: [
+            Resolution.objects.all().delete(),
+            Step.objects.filter(status="unknown").update(status="succeeded"),
+        ],
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "tamper"), TAMPERED)
+def test_the_checker_finds_findings_that_fit_nothing(
+    box: Letterbox, operator: User, words: str, tamper: Callable[[], object]
+) -> None:
+    box.looking = lambda: CannotTell("It is dark.")
+    lease, step = a_started_letter()
+    its_time_is_over(step)
+    perform(lease)
+    resolve(step, operator)
+    assert contradictions(the(step).run) == []
+    tamper()
+    assert any(words in sentence for sentence in contradictions(the(step).run))
+
+
+@pytest.mark.browser
+def test_a_late_answer_is_taken_with_one_click(
+    box: Letterbox, operator: User, browser: Any, live_server: Any, client: Client
+) -> None:
+    lease, step = an_unknown_letter()
+    late = actions.Found(Says.HAPPENED, "Sent to mum.", actions.Result("{}", False, "Sent.", ""))
+    actions.record_late_result(lease, step.seq, late, attempt=1)
+    client.force_login(operator)
+    view = browser.new_context(viewport={"width": 390, "height": 844})
+    view.add_cookies(
+        [{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}]
+    )
+    page = view.new_page()
+    page.goto(f"{live_server.url}/approvals/unknown/")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("button", name="It happened", exact=True).click()  # without evidence it is not sent
+    assert not Resolution.objects.exists()
+    page.get_by_role("button", name="Take its word").click()
+    page.get_by_text("Recorded: send_letter").wait_for()
+    assert Resolution.objects.get().evidence == "The tool answered late: Sent to mum."
+    view.close()

@@ -137,7 +137,7 @@ def test_the_list_takes_the_same_few_queries_for_many_runs(
         a_turn(lease, ("get_metrics", "read", {}))
     a_waiting_call()
     # session, user, newest, page, worked, asked, doing, facets, pending, permissions (2)
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(12):
         assert page.get("/").status_code == 200
 
 
