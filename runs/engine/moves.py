@@ -119,12 +119,15 @@ class Situation:
 def decide(situation: Situation) -> Move:
     """The next move of the run. A pause that a person asked for comes first, unless the run is over.
 
-    What a person found out comes next, also when the run would be over: the model may have more to say.
+    What a person found out is told before the next request, and before an answer counts as the last one.
     """
     move = _next_move(situation)
     if situation.pause_asked_by and not isinstance(move, Finish):
         return Pause(ASKED, f"Paused by {situation.pause_asked_by}.")
-    return Tell() if situation.untold else move
+    asks_or_ends_well = isinstance(move, CallModel) or (
+        isinstance(move, Finish) and move.status == "succeeded"
+    )
+    return Tell() if situation.untold and asks_or_ends_well else move
 
 
 def _next_move(situation: Situation) -> Move:
