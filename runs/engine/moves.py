@@ -117,17 +117,14 @@ class Situation:
 
 
 def decide(situation: Situation) -> Move:
-    """The next move of the run. A pause that a person asked for comes first, unless the run is over.
-
-    What a person found out is told before the next request, and before an answer counts as the last one.
+    """The next move. A pause that a person asked for comes first, unless the run is over; what a person found
+    out is told before the next request, and before an answer counts as the last one.
     """
     move = _next_move(situation)
     if situation.pause_asked_by and not isinstance(move, Finish):
         return Pause(ASKED, f"Paused by {situation.pause_asked_by}.")
-    asks_or_ends_well = isinstance(move, CallModel) or (
-        isinstance(move, Finish) and move.status == "succeeded"
-    )
-    return Tell() if situation.untold and asks_or_ends_well else move
+    ends_well = isinstance(move, Finish) and move.status == "succeeded"
+    return Tell() if situation.untold and (ends_well or isinstance(move, CallModel)) else move
 
 
 def _next_move(situation: Situation) -> Move:
