@@ -1,7 +1,6 @@
-"""Live pages: after every hint re-read the rows and send the parts of the page that changed.
+"""Live pages: after every hint re-read the rows and send the parts of the page that changed, to be morphed.
 
-The parts are the partials the page itself is made of, sent as out-of-band swaps that morph. A lost
-hint or a lost connection costs nothing: the next look sends what is different by then.
+A lost hint or a lost connection costs nothing: the next look sends what is different by then.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from runs.forms import REASONS
+from runs.reading.outcomes import count_unknown
 from runs.reading.queue import count_pending, pending_pks, read_card, read_tickets
 from runs.reading.run_page import RunPageView, read_run_page
 from runs.reading.run_rows import RunRow, read_rows
@@ -126,8 +126,8 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
         if not isinstance(user, User) or not user.is_active or not session.exists(session.session_key):
             raise Closed(SIGNED_OUT)
         frames = self.frames(user)
-        pending = count_pending(timezone.now())
-        frames.extend(self.changed("pending", pending, "parts/pending.html", {"pending": pending}))
+        counts = {"pending": count_pending(timezone.now()), "unknown": count_unknown()}
+        frames.extend(self.changed("pending", counts, "parts/pending.html", counts))
         return frames
 
     def changed(self, name: str, value: Any, template: str, context: dict[str, Any]) -> list[str]:

@@ -8,6 +8,7 @@ from django import forms
 
 from runs.actions import InvalidQuestion, checked_question
 from runs.actions.approvals import MAX_REASON_CHARACTERS
+from runs.models import WhatBecame
 from runs.reading.starting import agent_choices, scenario_choices
 
 REASONS = {
@@ -89,3 +90,27 @@ class DecisionForm(forms.Form):
         """The chips and the text as one reason, as the agent is told it."""
         chips = [f"{REASONS[name].capitalize()}." for name in self.cleaned_data["why"]]
         return " ".join(part for part in (*chips, self.cleaned_data["say"]) if part)
+
+
+class ResolutionForm(forms.Form):
+    """What a person found out about a call whose outcome was unknown."""
+
+    verdict = forms.ChoiceField(
+        choices=WhatBecame.choices,
+        error_messages={
+            "required": "Choose what became of it.",
+            "invalid_choice": "Choose what became of it: it happened, it did not happen, or abandon it.",
+        },
+    )
+    evidence = forms.CharField(
+        max_length=MAX_REASON_CHARACTERS,
+        error_messages={
+            "required": "Say how you know: what you looked at, and what you saw. Nothing was recorded.",
+            "max_length": f"At most {MAX_REASON_CHARACTERS:,} characters of evidence are taken. Shorten it.",
+        },
+    )
+
+    @property
+    def draft(self) -> str:
+        """What was written, to be shown again."""
+        return str(self.data.get("evidence", ""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from runs.views import approvals, budgets, controls, costs, health, runs, sign_in, tickets, workers
+from runs.views import approvals, budgets, controls, costs, health, outcomes, runs, sign_in, tickets, workers
 
 urlpatterns = [
     path("", runs.run_list, name="runs"),
@@ -19,6 +19,9 @@ urlpatterns = [
     path("runs/<uuid:request_id>.json", runs.run_json, name="run-json"),
     path("approvals/", approvals.queue, name="approvals"),
     path("approvals/decided/", approvals.decided, name="approvals-decided"),
+    path("approvals/unknown/", outcomes.lane, name="outcomes"),
+    path("approvals/unknown/<int:pk>/", outcomes.outcome, name="outcome"),
+    path("approvals/unknown/<int:pk>/resolve/", outcomes.resolve, name="resolve"),
     path("approvals/<int:pk>/", approvals.approval, name="approval"),
     path("approvals/<int:pk>/decide/", approvals.decide_view, name="decide"),
     path("costs/", costs.costs, name="costs"),

@@ -36,7 +36,19 @@ from runs.engine.drive import drive
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
 from runs.reading.invariants import contradictions
 from tools import threads
-from tools.base import Effect, Idempotency, Result, Tool, ToolContext, ToolError, tool
+from tools.base import (
+    CannotTell,
+    DidNotHappen,
+    Effect,
+    Finding,
+    Happened,
+    Idempotency,
+    Result,
+    Tool,
+    ToolContext,
+    ToolError,
+    tool,
+)
 from tools.registry import TOOLS
 
 SIBLING = "look"  # a read that the model asks for in the same turn
@@ -111,7 +123,10 @@ def is_here(action: str, *phases: str) -> bool:
 
 
 def toy(name: str, effect: Effect, idempotency: Idempotency) -> Tool:
-    """A tool of this class; one with a key looks whether it has been done already."""
+    """A tool of this class; one with a key looks whether it has been done already, one with a probe can.
+
+    In the mode "blind" the probe cannot tell.
+    """
 
     def act(context: ToolContext, *, mode: str) -> Result:
         key = context.idempotency_key
@@ -129,6 +144,13 @@ def toy(name: str, effect: Effect, idempotency: Idempotency) -> Tool:
             raise RuntimeError("the connection broke after the effect")
         return Result(summary="Done.", data={"key": key})
 
+    def probe(context: ToolContext, *, mode: str) -> Finding:
+        if mode == "blind":
+            return CannotTell("It cannot be seen.")
+        if f"{name} {context.idempotency_key}" in lines("effects"):
+            return Happened(Result(summary="It is there.", data={}))
+        return DidNotHappen("It is not there.")
+
     act.__name__ = name
     act.__doc__ = f"Do {name} once."
     build = tool(
@@ -136,6 +158,7 @@ def toy(name: str, effect: Effect, idempotency: Idempotency) -> Tool:
         idempotency=idempotency,
         describe=lambda _: f"Do {name}",
         dry_run=(lambda context, *, mode: {"headline": f"Do {name}"}) if effect == "destructive" else None,
+        probe=probe if idempotency == "reconcile" else None,
     )
     return build(act)
 
@@ -159,8 +182,10 @@ TOYS = (
     toy(SIBLING, "read", "none"),
     toy("read", "read", "none"),
     toy("write_with_key", "write", "key"),
+    toy("write_with_probe", "write", "reconcile"),
     toy("write_without_key", "write", "none"),
     toy("destroy_with_key", "destructive", "key"),
+    toy("destroy_with_probe", "destructive", "reconcile"),
     toy("destroy_without_key", "destructive", "none"),
 )
 AGENTS = [
@@ -310,8 +335,9 @@ def live(case: Case, death: Death | None, number: int) -> None:
 
 
 def skip_the_wait(run: Run) -> None:
-    """The time until the retry is over; nothing else changes."""
+    """The time until the retry is over, and that of a call that was cut off; nothing else changes."""
     earlier = timezone.now() - timedelta(hours=1)
+    Step.objects.filter(run=run, status=StepStatus.EXECUTING).update(begun_at=earlier)
     Step.objects.filter(run=run, status=StepStatus.FAILED).update(ended_at=earlier)
     Run.objects.filter(pk=run.pk).update(retry_at=earlier)
 

@@ -9,8 +9,9 @@ from django.utils import timezone
 
 from runs import actions
 from runs.actions import Charge, CompleteTurn, Lease, ProposedCall, Question
-from runs.engine import moves
-from runs.engine.drive import Standing, begin, situation
+from runs.engine import decision, moves
+from runs.engine.acts import Standing
+from runs.engine.drive import begin, situation
 from runs.models import Approval, Run, Step
 from runs.money import Usage, unit_prices
 from tools import registry
@@ -119,14 +120,14 @@ def run_calls(lease: Lease) -> None:
     while True:
         with actions.together(lease):
             run, steps = actions.driven(lease)
-            move = moves.decide(situation(run, steps))
+            move = decision.decide(situation(run, steps))
             if not isinstance(move, moves.Authorize | moves.RunTools | moves.Recover):
                 return
             act = begin(lease, run, steps, move)
         if not isinstance(act, Standing):
             record = act()
             with actions.together(lease):
-                record()
+                record.store()
 
 
 def rows(run: Run) -> tuple[Run, list[Step]]:

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from runs import actions
 from runs.agents import Limits
-from runs.engine import model, moves
+from runs.engine import decision, model, moves
 from runs.engine.drive import drive, perform, situation
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind
 from runs.money import Usage
@@ -135,7 +135,7 @@ def test_a_limit_per_tool_is_handed_on_too(faults: Callable[[str], None], operat
 def test_whoever_hands_over_last_is_too_late(faults: Callable[[str], None], operator: User) -> None:
     run = with_limits(a_run(), context_tokens=10_000)
     stale = looked_around(run)
-    while not isinstance(moves.decide(situation(*rows(run))), moves.HandOver):
+    while not isinstance(decision.decide(situation(*rows(run))), moves.HandOver):
         perform(stale)
     # Its driver falls silent here; another takes over and does the same from the rows.
     Run.objects.filter(pk=run.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
@@ -155,7 +155,7 @@ def test_an_error_at_the_hand_over_leaves_both_or_neither(
 ) -> None:
     run = with_limits(a_run(), context_tokens=10_000)
     lease = looked_around(run)
-    while not isinstance(moves.decide(situation(*rows(run))), moves.HandOver):
+    while not isinstance(decision.decide(situation(*rows(run))), moves.HandOver):
         perform(lease)
     # What would be the second successor exists: the row cannot be written, and neither is the end.
     other = a_run(request_id=actions.continuation_id(run))

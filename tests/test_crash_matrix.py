@@ -29,6 +29,9 @@ CLASSES = ("read", "write_with_key", "write_without_key", "destroy_with_key", "d
 GATED = CLASSES[3:]
 CHANGES = CLASSES[1:]
 UNGATED = CLASSES[:3]
+# Tools with a probe differ from the others only where a call was started.
+PROBED = ("write_with_probe", "destroy_with_probe")
+COLUMNS = (*CLASSES[:2], PROBED[0], *CLASSES[2:4], PROBED[1], CLASSES[4])
 PHASES = ("uncommitted", "committed")
 PROCESSES = 2  # that play the cases, each with an installation of its own
 
@@ -36,8 +39,8 @@ Ends = Callable[[str, str], str]  # tool, phase -> the status of the call in the
 
 
 def repeatable(tool: str) -> bool:
-    """Whether a call that was started may be started again."""
-    return tool == "read" or tool.endswith("with_key")
+    """Whether a call that was started may be started again, if need be after a look at what it did."""
+    return tool == "read" or tool.endswith(("with_key", "with_probe"))
 
 
 def always(status: str) -> Ends:
@@ -59,8 +62,8 @@ def lost_unless(stored: str) -> Ends:
 
 
 def error_lost(tool: str, phase: str) -> str:
-    """The tool refused without acting. A later error would say nothing about the first start."""
-    return "failed" if phase == "committed" or tool == "read" else "unknown"
+    """The tool refused without acting. A later error says nothing about the first start; a probe does."""
+    return "failed" if phase == "committed" or tool == "read" or tool in PROBED else "unknown"
 
 
 def answer_lost(tool: str, phase: str) -> str:
@@ -122,8 +125,8 @@ POINTS = (
     Point("Model turn", "empty answer → asked to go on", "add_note", faults="1: empty"),
     Point("Model turn", "driven → queued (its worker stops in good order)", "hand_back"),
     Point("Model turn", "last turn → run is over", "end_run"),
-    Point("Tool call", "proposed → ready", "allow_call", tools=UNGATED),
-    Point("Tool call", "proposed → waiting", "ask_approval", tools=GATED),
+    Point("Tool call", "proposed → ready", "allow_call", tools=(*UNGATED, PROBED[0])),
+    Point("Tool call", "proposed → waiting", "ask_approval", tools=(*GATED, PROBED[1])),
     Point(
         "Tool call",
         "proposed → refused (wrong arguments)",
@@ -132,11 +135,13 @@ POINTS = (
         CHANGES,
         mode="invalid",
     ),
-    Point("Tool call", "ready → executing (START)", "start_call", lost_unless("uncommitted")),
-    Point("Tool call", "executing, before the effect", "tool", lost, phases=("before",)),
-    Point("Tool call", "executing, after the effect", "tool", lost, phases=("after",)),
-    Point("Tool call", "executing → succeeded", "finish_call", lost_unless("committed")),
-    Point("Tool call", "executing → failed (it did nothing)", "finish_call", error_lost, mode="refuse"),
+    Point("Tool call", "ready → executing (START)", "start_call", lost_unless("uncommitted"), COLUMNS),
+    Point("Tool call", "executing, before the effect", "tool", lost, COLUMNS, ("before",)),
+    Point("Tool call", "executing, after the effect", "tool", lost, COLUMNS, ("after",)),
+    Point("Tool call", "executing → succeeded", "finish_call", lost_unless("committed"), COLUMNS),
+    Point(
+        "Tool call", "executing → failed (it did nothing)", "finish_call", error_lost, COLUMNS, mode="refuse"
+    ),
     Point(
         "Tool call",
         "executing → failed or unknown (the answer was lost)",
@@ -155,6 +160,45 @@ POINTS = (
     ),
     Point(
         "Tool call",
+        "executing → succeeded (the answer was lost, the probe finds the effect)",
+        "reconcile_call",
+        tools=PROBED,
+        mode="lose",
+    ),
+    Point(
+        "Tool call",
+        "executing → succeeded (the probe finds the effect), by the next worker, which dies too",
+        "reconcile_call",
+        tools=PROBED,
+        before=(IN_TOOL,),
+    ),
+    Point(
+        "Tool call",
+        "executing → ready (the probe finds nothing), by the next worker, which dies too",
+        "reconcile_call",
+        tools=PROBED,
+        before=(Death("tool", "before"),),
+    ),
+    Point(
+        "Tool call",
+        "executing → unknown (the probe cannot tell), by the next worker, which dies too",
+        "reconcile_call",
+        always("unknown"),
+        PROBED,
+        before=(IN_TOOL,),
+        mode="blind",
+    ),
+    Point(
+        "Tool call",
+        "executing, before the effect (the probe cannot tell)",
+        "tool",
+        always("unknown"),
+        PROBED,
+        ("before",),
+        mode="blind",
+    ),
+    Point(
+        "Tool call",
         "executing → ready or unknown, by the next worker, which dies too",
         "recover_call",
         lost,
@@ -164,8 +208,8 @@ POINTS = (
         "Tool call",
         "third start of a call that ends its process each time",
         "tool",
-        lambda tool, phase: "failed" if tool == "read" else "unknown",
-        tools=("read", "write_with_key", "destroy_with_key"),
+        lambda tool, phase: "unknown" if tool.endswith("with_key") else "failed",
+        tools=("read", "write_with_key", "destroy_with_key", *PROBED),
         phases=("before",),
         before=(Death("tool", "before"), Death("tool", "before")),
     ),
@@ -174,7 +218,7 @@ POINTS = (
         "ready → refused (its tool changed)",
         "refuse_call",
         always("refused"),
-        GATED,
+        (*GATED, PROBED[1]),
         person="changed",
     ),
     Point(
@@ -182,6 +226,7 @@ POINTS = (
         "executing → over (its worker died and a person cancels the run)",
         "cancel_run",
         lambda tool, phase: "refused" if tool == "read" else "unknown",
+        COLUMNS,
         before=(IN_TOOL,),
         person="cancel_started",
         run="cancelled",
@@ -303,7 +348,7 @@ def _effects_fit(case: Case, outcome: dict[str, Any]) -> None:
 
 def _approval_fits(case: Case, end: dict[str, Any]) -> None:
     """Approved is not executed: an approval is redeemed exactly when its call was started."""
-    if case.tool not in GATED or case.mode == "invalid":
+    if not case.tool.startswith("destroy") or case.mode == "invalid":
         assert end["approval"] == ""
         return
     states = {
@@ -311,6 +356,7 @@ def _approval_fits(case: Case, end: dict[str, Any]) -> None:
         "expire": "expired",
         "late": "expired",
         "tampered": "invalidated",
+        "changed": "invalidated",
         "cancel": "cancelled",
     }
     assert end["approval"] == states.get(case.person, "approved")
@@ -366,16 +412,16 @@ def document(outcomes: dict[str, dict[str, Any]]) -> str:
 
 
 def _table(machine: str, outcomes: dict[str, dict[str, Any]]) -> str:
-    head = ["Arrow", "Killed", *(tool.replace("_", " ") for tool in CLASSES)]
+    points = [point for point in POINTS if point.machine == machine]
+    columns = [tool for tool in COLUMNS if any(tool in point.tools for point in points)]
+    head = ["Arrow", "Killed", *(tool.replace("_", " ") for tool in columns)]
     rows = [head, ["---"] * len(head)]
-    for point in POINTS:
-        if point.machine != machine:
-            continue
+    for point in points:
         for phase in point.phases:
             cells = {
                 case.tool: _cell(machine, outcomes[case.name]) for at, case in point.cases() if at == phase
             }
-            rows.append([point.arrow, MOMENTS[phase], *(cells.get(tool, "–") for tool in CLASSES)])
+            rows.append([point.arrow, MOMENTS[phase], *(cells.get(tool, "–") for tool in columns)])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -422,6 +468,9 @@ and `manage.py checkruns` finds no contradiction, neither after a death nor in t
 
 - A **read**, and a change whose tool takes the same **key** twice, is started again, three times at most. The
   change takes effect once: the tool knows its key.
+- A change whose tool has a **probe** is looked up once the time of the lost call is over. What happened is
+  settled with the answer of the probe, what did not happen is started again, three times at most, and what
+  the probe cannot tell is unknown. Before its START a call of this class is one like the others.
 - A change **without key** that had started is never started again. It is *unknown*, the model is told to look
   and not to repeat it, and *0×* and *1×* beside it are the two things that may have happened.
 - A **destructive** change waits for a person first. A decision that was committed is not lost with a process,

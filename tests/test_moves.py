@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from runs.agents import Limits
 from runs.engine import moves
+from runs.engine.decision import decide
 from runs.engine.history import Attempt, Call, History, Item, Note
 from runs.engine.limits import Spent
-from runs.engine.moves import Situation, decide
+from runs.engine.moves import Situation
 from runs.money import MILLION, UnitPrices
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
@@ -39,6 +40,8 @@ class World:
         self.now = START
         self.approved: set[int] = set()
         self.starts: dict[int, int] = {}
+        self.found: set[int] = set()  # unknown calls that a person looked into
+        self.untold = 0
 
     def choose(self, *options: str) -> str:
         return self.draw.draw(st.sampled_from(options))
@@ -52,7 +55,7 @@ class World:
             active_seconds=(self.now - START).total_seconds(),
         )
         history = History(tuple(self.items), self.prompt_tokens)
-        return Situation(history, self.limits, spent, 4_000, 64_000, PRICES, self.now)
+        return Situation(history, self.limits, spent, 4_000, 64_000, PRICES, self.now, untold=self.untold)
 
     def next_seq(self) -> int:
         self.seq += 1
@@ -60,6 +63,7 @@ class World:
 
     def play(self) -> moves.Finish:
         for _ in range(600):
+            self.look()
             move = decide(self.situation())
             self.now += timedelta(seconds=1)
             match move:
@@ -81,11 +85,24 @@ class World:
                     self.items.append(Note(self.next_seq(), f"{moves.WRAP_UP}:{limit}", sentence))
                 case moves.Continue():
                     self.items.append(Note(self.next_seq(), moves.CONTINUE))
+                case moves.Tell():
+                    assert self.untold, "there is nothing to tell"
+                    self.items.append(Note(self.next_seq(), "outcome"))
+                    self.prompt_tokens += 1_000
+                    self.untold = 0
                 case moves.Finish():
                     return move
         raise AssertionError("the run never ends")
 
+    def look(self) -> None:
+        """A person may find out at any time what became of an unknown call."""
+        unknown = [call for call in self.calls() if call.status == "unknown" and call.seq not in self.found]
+        if unknown and self.choose("not now", "look") == "look":
+            self.found.add(unknown[0].seq)
+            self.untold += 1
+
     def call_model(self, move: moves.CallModel) -> None:
+        assert not self.untold, "it is asked without what a person found"
         assert all(call.status in SETTLED for call in self.calls()), "a tool_use has no result yet"
         assert move.reserved_usd is not None
         assert self.counted_cost + move.reserved_usd <= self.limits.cost_usd, "the worst case does not fit"
@@ -327,6 +344,18 @@ def test_a_pause_comes_before_any_move_but_the_last() -> None:
         assert decide(replace(situation(*items), pause_asked_by="olga")) == asked
     answered = situation(Attempt(1, "succeeded", "end_turn"))
     assert decide(replace(answered, pause_asked_by="olga")) == moves.Finish("succeeded")
+
+
+def test_what_a_person_found_is_told_before_the_next_request_and_before_the_last_answer_counts() -> None:
+    unknown = Attempt(1, "succeeded", "tool_use", calls=(Call(2, "unknown", "write"),))
+    open_read = replace(unknown, calls=(*unknown.calls, Call(3, "ready", "read")))
+    answered = Attempt(4, "succeeded", "end_turn")
+    for items in [(unknown,), (unknown, answered)]:
+        assert decide(replace(situation(*items), untold=1)) == moves.Tell()
+    assert decide(replace(situation(open_read), untold=1)) == moves.RunTools((3,))
+    assert isinstance(decide(replace(situation(unknown, failure(4)), untold=1)), moves.Park)
+    told = situation(unknown, answered, Note(5, "outcome:2"))
+    assert isinstance(decide(told), moves.CallModel), "the model has the last word"
 
 
 def test_a_resumed_run_goes_on_exactly_where_it_was() -> None:

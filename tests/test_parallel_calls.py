@@ -13,8 +13,8 @@ from django.db.models import F
 
 from runs import actions
 from runs.actions import Lease, LeaseLost
-from runs.engine import calls
 from runs.engine.drive import Driver
+from runs.engine.running import READ_THREADS
 from runs.models import Event, Run, StepKind, StepStatus
 from tests.conftest import eventually
 from tests.factories import a_lease, a_run, a_turn
@@ -80,7 +80,7 @@ def run_all(lease: Lease, run: Run) -> None:
         record = act()
     if record is not None:
         with actions.together(lease):
-            record()
+            record.store()
 
 
 def events(run: Run) -> list[tuple[str, int]]:
@@ -114,19 +114,19 @@ def test_a_result_is_recorded_while_an_earlier_read_still_runs(offer: Offer) -> 
 
 
 def test_no_more_than_a_few_run_at_once_and_each_gets_its_own_result(offer: Offer) -> None:
-    full = threading.Barrier(calls.READ_THREADS)
-    running = threading.Semaphore(calls.READ_THREADS)
+    full = threading.Barrier(READ_THREADS)
+    running = threading.Semaphore(READ_THREADS)
     crowded: list[int] = []
 
     def look(number: int) -> None:
         if not running.acquire(blocking=False):
             crowded.append(number)
-        if number < calls.READ_THREADS:
+        if number < READ_THREADS:
             full.wait(20)
         running.release()
 
     offer("look", look)
-    lease, run, seqs = proposed(*["look"] * (2 * calls.READ_THREADS + 3))
+    lease, run, seqs = proposed(*["look"] * (2 * READ_THREADS + 3))
     run_all(lease, run)
     made = run.steps.filter(kind=StepKind.TOOL).order_by("seq")
     assert [step.summary for step in made] == [f"look {n} is done." for n in range(len(seqs))]
@@ -175,7 +175,7 @@ def test_a_lost_lease_abandons_what_has_not_begun_and_records_nothing_more(
             gate.wait(60)
 
     offer("look", look)
-    lease, run, seqs = proposed(*["look"] * (calls.READ_THREADS + 4))
+    lease, run, seqs = proposed(*["look"] * (READ_THREADS + 4))
     with pytest.raises(LeaseLost):
         run_all(lease, run)
     gate.set()
@@ -183,7 +183,7 @@ def test_a_lost_lease_abandons_what_has_not_begun_and_records_nothing_more(
         if thread.name == "call":
             thread.join(10)
     # The thread that had finished may have taken one more call before the loss was noticed.
-    assert len(begun) <= calls.READ_THREADS + 1
+    assert len(begun) <= READ_THREADS + 1
     assert statuses(run) == [StepStatus.EXECUTING] * len(seqs)
 
 

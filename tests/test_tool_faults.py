@@ -239,7 +239,7 @@ def test_every_fault_has_its_kind_and_says_nothing_from_outside(
     assert error.message.startswith("Toymetrics ") and error.message.endswith(".")
     for outside in ("<", "Bad Gateway", "SYSTEM", "secret-token", "127.0.0.1", "Traceback"):
         assert outside not in error.message
-    assert proxy.sent < 10_000_000  # of 50 million
+    assert proxy.sent < 25_000_000  # of 50 million; the rest is what sockets hold
 
 
 def test_what_a_backend_says_about_a_refused_request_is_data(proxy: FaultProxy, client: Client) -> None:

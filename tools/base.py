@@ -20,7 +20,7 @@ from tools.redaction import visible
 
 HEADLINE_CHARACTERS = 200
 Effect = Literal["read", "write", "destructive"]
-Idempotency = Literal["key", "none"]
+Idempotency = Literal["key", "reconcile", "none"]
 Status = Literal["ok", "no_data", "partial", "error"]
 ErrorKind = Literal[
     "invalid_argument",
@@ -37,6 +37,7 @@ ErrorKind = Literal[
     "stale_precondition",
     "conflict",
     "internal",
+    "abandoned",
 ]
 
 
@@ -66,6 +67,30 @@ class Result:
     truncation: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Happened:
+    """A probe's answer: the call took effect, and this is what the tool would have answered."""
+
+    result: Result
+
+
+@dataclass(frozen=True)
+class DidNotHappen:
+    """A probe's answer: the call has had no effect, and what was started of it can have none any more."""
+
+    evidence: str
+
+
+@dataclass(frozen=True)
+class CannotTell:
+    """A probe's answer: what is there now fits both. `evidence` tells a person what was seen."""
+
+    evidence: str
+
+
+Finding = Happened | DidNotHappen | CannotTell
 
 
 class ToolError(Exception):
@@ -129,6 +154,7 @@ class Tool:
     arguments_model: type[BaseModel] = field(repr=False)
     describe: Callable[[dict[str, Any]], str] = field(repr=False)
     dry_run: Callable[..., dict[str, Any]] | None = field(repr=False, default=None)
+    probe: Callable[..., Finding] | None = field(repr=False, default=None)
     backend: str = ""
 
     def definition(self) -> dict[str, Any]:
@@ -152,18 +178,24 @@ def tool(
     deadline_seconds: float = 20.0,
     output_limit: int = 8_000,
     dry_run: Callable[..., dict[str, Any]] | None = None,
+    probe: Callable[..., Finding] | None = None,
     backend: str = "",
 ) -> Callable[[Callable[..., Result]], Tool]:
     """Make a Tool of a function `f(context, *, typed=...) -> Result`.
 
     `describe` turns arguments into the one-line headline. `dry_run` takes what the function takes and
-    returns the approval card; every destructive tool needs one.
+    returns the approval card; every destructive tool needs one. `probe` takes the same, only reads, and
+    says whether that call took effect; it belongs to idempotency "reconcile".
     """
 
     def build(function: Callable[..., Result]) -> Tool:
         name = function.__name__
         if effect == "destructive" and dry_run is None:
             raise TypeError(f"{name} is destructive, so it needs a dry_run for its approval card")
+        if (idempotency == "reconcile") != (probe is not None) or (probe is not None and effect == "read"):
+            raise TypeError(
+                f"{name}: a probe and idempotency='reconcile' go together, on a tool that changes something"
+            )
         description = inspect.cleandoc(function.__doc__ or "")
         if not description:
             raise TypeError(f"{name} needs a docstring: it is what the model reads")
@@ -182,6 +214,7 @@ def tool(
             arguments_model=model,
             describe=describe,
             dry_run=dry_run,
+            probe=probe,
             backend=backend,
         )
 

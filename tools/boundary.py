@@ -4,32 +4,36 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
-import weakref
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tools import cards, envelope, retrying, schema, threads
-from tools.base import Outcome, Result, Tool, ToolContext, ToolError
+from tools import cards, envelope, probing, retrying, schema
+from tools.base import Finding, Outcome, Result, Tool, ToolContext, ToolError
 from tools.breaker import Breakers, Condition, Verdict
 from tools.clock import Clock
+from tools.deadlines import INTERNAL, LEFT, LeftBehind, Wait, always, forget
 
 log = logging.getLogger(__name__)
 
 MOST_ABANDONED = 8  # calls of one tool that may hang before new ones are refused
-_INTERNAL = (
-    "The tool failed unexpectedly; its operator has the details. Use another tool or go on without it."
-)
 _FAILED = frozenset({"unavailable", "timeout", "bad_response"})
 _UNCLEAR = frozenset(  # may have been said without asking the backend
-    {"internal", "not_configured", "invalid_argument", "unknown_service", "unknown_metric", "conflict"}
+    {LEFT, "internal", "not_configured", "invalid_argument", "unknown_service", "unknown_metric", "conflict"}
 )
 
 
-def always() -> bool:
-    """Somebody waits for the answer until it comes or the deadline does."""
-    return True
+@dataclass(frozen=True)
+class Caller:
+    """Who waits for an answer.
+
+    `is_wanted` is asked twice a second while a tool runs, on the caller's thread; once it says no, the tool
+    is left behind as at its deadline. `too_late` gets what a change that was left behind answers after all,
+    on the thread of the tool.
+    """
+
+    is_wanted: Callable[[], bool] = always
+    too_late: Callable[[Outcome], None] = forget
 
 
 @dataclass(frozen=True)
@@ -46,31 +50,27 @@ class Boundary:
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
         self._breakers = Breakers(self._clock)
-        self._abandoned: dict[tuple[str, str], weakref.WeakSet[threads.Job]] = {}
-        self._lock = threading.Lock()
+        self._left_behind = LeftBehind()
 
     def call(
         self,
         tool: Tool,
         arguments: object,
         context: ToolContext,
-        *,
-        is_wanted: Callable[[], bool] = always,
+        caller: Caller = Caller(),
     ) -> Outcome:
         """Run the tool and return its envelope as JSON text. Never raises, and returns by its deadline.
 
-        A read that fails in passing is tried again within the deadline; anything else runs once. `is_wanted`
-        is asked twice a second while the tool runs, on the caller's thread; once it says no, the tool is left
-        behind as at its deadline.
+        A read that fails in passing is tried again within the deadline; anything else runs once.
         """
         try:
             refusal = self._refusal(tool, arguments)
             if refusal is None:
                 parsed = schema.parsed(tool.arguments_model, arguments)
-                return self._attempts(tool, parsed, context, is_wanted)
+                return self._attempts(tool, parsed, context, caller)
         except Exception:  # the last net, before anything ran: no thread could be started, for example
             log.exception("%s could not be started", tool.name)
-            refusal = ToolError("internal", _INTERNAL)
+            refusal = ToolError("internal", INTERNAL)
         return envelope.of_failure(tool, context, refusal)
 
     def preview(self, tool: Tool, arguments: object, context: ToolContext) -> dict[str, Any]:
@@ -85,7 +85,15 @@ class Boundary:
             return card | cards.problem(error)
         except Exception:
             log.exception("the dry run of %s could not be started", tool.name)
-            return card | cards.problem(ToolError("internal", _INTERNAL))
+            return card | cards.problem(ToolError("internal", INTERNAL))
+
+    def probe(self, tool: Tool, arguments: object, context: ToolContext) -> probing.Probed:
+        """What became of a call whose answer was lost, as the tool's probe says. Never raises.
+
+        The probe runs like a read; one that fails, hangs or answers with something else cannot tell.
+        """
+        said: list[Finding] = []
+        return probing.probed(self.call(probing.as_read(tool, said), arguments, context), said)
 
     def health(self) -> dict[str, dict[str, Any]]:
         """How the backends are: {name: {state, failures, opened_at, hanging}}, ready for JSON.
@@ -94,11 +102,7 @@ class Boundary:
         were left behind at their deadline and still run. A tool without a backend stands under its name.
         """
         conditions = self._breakers.conditions()
-        with self._lock:
-            hanging: dict[str, int] = {}
-            for (backend, name), jobs in self._abandoned.items():
-                key = backend or name
-                hanging[key] = hanging.get(key, 0) + sum(job.is_running for job in jobs)
+        hanging = self._left_behind.by_backend()
         unknown = Condition("closed", 0, "")
         return {
             name: asdict(conditions.get(name, unknown)) | {"hanging": hanging.get(name, 0)}
@@ -111,9 +115,7 @@ class Boundary:
             return ToolError(
                 "invalid_argument", f"{wrong} Nothing was run; call {tool.name} again with that put right."
             )
-        with self._lock:
-            left_behind = self._abandoned.get((tool.backend, tool.name), ())
-            hanging = sum(job.is_running for job in left_behind)
+        hanging = self._left_behind.hanging(tool)
         if hanging >= MOST_ABANDONED:
             return ToolError(
                 "unavailable",
@@ -122,18 +124,26 @@ class Boundary:
         return None
 
     def _attempts(
-        self, tool: Tool, arguments: dict[str, Any], context: ToolContext, is_wanted: Callable[[], bool]
+        self, tool: Tool, arguments: dict[str, Any], context: ToolContext, caller: Caller
     ) -> Outcome:
         """Run it until it answers or another attempt makes no sense."""
         until = self._clock.seconds() + tool.deadline_seconds
         changes = tool.effect != "read"
         attempt = 0
         last: _Ended | None = None
+
+        def late(answer: _Ended | ToolError) -> None:
+            if isinstance(answer, ToolError):
+                answer = _Ended(envelope.of_failure(tool, context, answer), answer)
+            if changes:
+                caller.too_late(answer.outcome)
+
         while True:
             attempt += 1
             left = until - self._clock.seconds()
             job = _job(tool, context, arguments, attempt)
-            answer = self._attempt(tool, job, left, changes=changes, is_wanted=is_wanted)
+            wait = Wait(left, caller.is_wanted, late)
+            answer = self._attempt(tool, job, wait, changes=changes)
             if isinstance(answer, _Refused):
                 return last.outcome if last else envelope.of_failure(tool, context, answer.error)
             if isinstance(answer, ToolError):
@@ -158,7 +168,10 @@ class Boundary:
             raise refusal
         parsed = schema.parsed(tool.arguments_model, arguments)
         drawn = self._attempt(
-            tool, lambda: cards.filled(dry_run(context, **parsed), card), tool.deadline_seconds, changes=False
+            tool,
+            lambda: cards.filled(dry_run(context, **parsed), card),
+            Wait(tool.deadline_seconds),
+            changes=False,
         )
         if isinstance(drawn, _Refused):
             raise drawn.error
@@ -167,57 +180,21 @@ class Boundary:
         return drawn
 
     def _attempt[Answer](
-        self,
-        tool: Tool,
-        job: Callable[[], Answer],
-        seconds: float,
-        *,
-        changes: bool,
-        is_wanted: Callable[[], bool] = always,
+        self, tool: Tool, job: Callable[[], Answer], wait: Wait, *, changes: bool
     ) -> Answer | ToolError | _Refused:
         """One attempt under the breaker of its backend, or the refusal of a breaker that is open."""
         if not tool.backend:
-            return self._within(tool, job, seconds, changes, is_wanted)
+            return self._left_behind.within(tool, job, wait, changes=changes)
         granted = self._breakers.admit(tool.backend)
         if isinstance(granted, float):
             return _Refused(_left_alone(tool, granted))
         verdict: Verdict = "unclear"
         try:
-            answer = self._within(tool, job, seconds, changes, is_wanted)
+            answer = self._left_behind.within(tool, job, wait, changes=changes)
             verdict = _verdict(answer)
             return answer
         finally:
             self._breakers.report(granted, verdict)
-
-    def _within[Answer](
-        self,
-        tool: Tool,
-        job: Callable[[], Answer],
-        seconds: float,
-        changes: bool,
-        is_wanted: Callable[[], bool],
-    ) -> Answer | ToolError:
-        """What the job made, in a thread that is left behind when it takes longer."""
-        answer: list[Answer | ToolError] = []
-
-        def work() -> None:
-            try:
-                answer.append(job())
-            except ToolError as error:
-                answer.append(error)
-            except BaseException:  # SystemExit in a tool must not end anything but the call
-                log.exception("%s failed", tool.name)
-                answer.append(ToolError("internal", _INTERNAL, may_have_acted=changes))
-
-        running = threads.start(work)
-        wanted = running.wait(seconds, is_wanted)
-        if answer:
-            return answer[0]
-        with self._lock:
-            self._abandoned.setdefault((tool.backend, tool.name), weakref.WeakSet()).add(running)
-        if not wanted:
-            return ToolError("internal", "Nobody waits for this call any more.", may_have_acted=changes)
-        return ToolError("timeout", _timeout(tool, changes), retryable=not changes, may_have_acted=changes)
 
 
 def invalid_arguments(tool: Tool, arguments: object) -> str:
@@ -228,6 +205,7 @@ def invalid_arguments(tool: Tool, arguments: object) -> str:
 _of_this_process = Boundary()
 call = _of_this_process.call
 preview = _of_this_process.preview
+probe = _of_this_process.probe
 health = _of_this_process.health
 
 
@@ -257,14 +235,6 @@ def _verdict(answer: object) -> Verdict:
     if error.kind in _FAILED:
         return "failed"
     return "unclear" if error.kind in _UNCLEAR else "answered"
-
-
-def _timeout(tool: Tool, changes: bool) -> str:
-    if changes:
-        advice = "It may or may not have taken effect. Do not repeat it; read the current state first."
-    else:
-        advice = "Ask for less (a shorter time range, one service), or use another tool."
-    return f"{tool.name} did not answer within {tool.deadline_seconds:g} s. {advice}"
 
 
 def _job(tool: Tool, context: ToolContext, arguments: dict[str, Any], attempt: int) -> Callable[[], _Ended]:

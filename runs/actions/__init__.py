@@ -27,6 +27,7 @@ from runs.actions.controls import (
 from runs.actions.errors import (
     ActionError,
     AlreadyDecided,
+    AlreadyResolved,
     ApprovalExpired,
     BudgetUsedUp,
     DigestMismatch,
@@ -41,6 +42,13 @@ from runs.actions.errors import (
 )
 from runs.actions.forking import ask_follow_up, fork_run
 from runs.actions.ledger import may_have_budgets, open_ledgers
+from runs.actions.outcomes import (
+    Found,
+    reconcile_call,
+    record_late_result,
+    resolve_outcome,
+    tell_outcomes,
+)
 from runs.actions.settling import Refusal, Result
 from runs.actions.sign_in import make_sign_in_link, use_sign_in_link
 from runs.actions.starting import checked_question, start_run
@@ -65,11 +73,13 @@ __all__ = [
     "RESTARTS",
     "ActionError",
     "AlreadyDecided",
+    "AlreadyResolved",
     "ApprovalExpired",
     "BudgetUsedUp",
     "Charge",
     "CompleteTurn",
     "DigestMismatch",
+    "Found",
     "Identity",
     "InvalidQuestion",
     "Lease",
@@ -113,9 +123,12 @@ __all__ = [
     "pause",
     "pause_at_budget",
     "pause_run",
+    "reconcile_call",
+    "record_late_result",
     "recover_call",
     "refuse_call",
     "remove_budget",
+    "resolve_outcome",
     "resume_after_budgets",
     "resume_run",
     "retry_run",
@@ -126,6 +139,7 @@ __all__ = [
     "start_call",
     "start_run",
     "still_drives",
+    "tell_outcomes",
     "together",
     "use_sign_in_link",
     "worker_left",

@@ -10,7 +10,16 @@ from typing import Any
 
 from runs.actions import ledger
 from runs.actions.change import Change, Lease, change
-from runs.actions.settling import Refusal, Result, not_run, settle, settle_refused, settle_unknown
+from runs.actions.settling import (
+    Refusal,
+    Result,
+    invalidate_approval,
+    not_run,
+    settle,
+    settle_refused,
+    settle_unknown,
+    settle_void,
+)
 from runs.models import Approval, ApprovalState, Step, StepStatus
 
 MAX_STARTS = 3  # a call that ends its process each time is not started for ever
@@ -117,7 +126,8 @@ def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
         else:
             step.started_at = current.now
         ledger.count_call(current, step)
-        current.update(step, ["status", "started_at", "waited_seconds", "counted_at"])
+        step.begun_at = current.now
+        current.update(step, ["status", "started_at", "begun_at", "waited_seconds", "counted_at"])
         current.event(
             "call.started",
             step=seq,
@@ -138,10 +148,11 @@ def finish_call(lease: Lease, seq: int, result: Result) -> None:
 
 
 def refuse_call(lease: Lease, seq: int, refusal: Refusal) -> None:
-    """The call will never run; the model is told why."""
+    """The call will never run; the model is told why. An approval that nobody used is void from now on."""
     with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.PROPOSED, StepStatus.READY}, StepStatus.REFUSED)
-        settle_refused(current, step, refusal)
+        invalidate_approval(current, step, refusal.kind)
+        settle_void(current, step, refusal)
 
 
 def recover_call(lease: Lease, seq: int, *, repeatable: bool) -> None:
@@ -168,8 +179,8 @@ def recover_call(lease: Lease, seq: int, *, repeatable: bool) -> None:
 def _redeem(approval: Approval, step: Step, current: Change, tool_version: str) -> bool:
     """Use the approval for this start; False when it does not hold, and the call is settled then.
 
-    A further attempt of the same call, whose tool takes the same idempotency key twice, keeps its
-    approval. Had it started before, it is not refused now but unknown: something may have happened.
+    A further attempt of the same call, whose tool takes the same idempotency key twice or whose probe found
+    that nothing happened, keeps its approval. What had started before is not simply refused: see settle_void.
     """
     started_before = approval.redeemed_at is not None and step.attempt > 1
     problem = _why_not(approval, step, current, tool_version)
@@ -180,7 +191,7 @@ def _redeem(approval: Approval, step: Step, current: Change, tool_version: str) 
             step.waited_seconds = (current.now - step.started_at).total_seconds()
         return True
     if started_before:
-        settle_unknown(current, step)
+        settle_void(current, step, problem)
         return False
     if problem.kind in {ApprovalState.EXPIRED, ApprovalState.INVALIDATED}:
         approval.state = problem.kind

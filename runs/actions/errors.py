@@ -41,6 +41,10 @@ class ApprovalExpired(AlreadyDecided):
     """The deadline passed; the call will not run."""
 
 
+class AlreadyResolved(ActionError):
+    """Somebody else was first to say what became of a call."""
+
+
 class DigestMismatch(ActionError):
     """The vote was for other arguments than those that wait now."""
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 from runs.actions.change import Change, change
 from runs.actions.controls import FOLLOW_UP, FORKED
 from runs.actions.errors import ActionError
+from runs.actions.outcomes import tell, untold
 from runs.actions.starting import checked_question
 from runs.actions.turns import create_note
 from runs.models import Run, Step, StepKind
@@ -97,6 +98,7 @@ def _branch(current: Change, steps: Sequence[Step], *, name: str, text: str, use
         parent=str(parent.request_id),
         copied_steps=len(steps),
     )
+    tell(branch, [found for found in untold(parent, steps) if found.step.seq <= len(steps)])
     note = create_note(branch, name=name, text=text, summary=text)
     branch.event("note.added", step=note.seq, name=name)
     branch.save()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runs.actions.change import Change
 from runs.actions.turns import close_attempt, estimate
-from runs.models import Approval, ApprovalState, Step, StepStatus
+from runs.models import Approval, ApprovalState, FoundBy, Says, Step, StepStatus
 
 RESULT_SUMMARY = 300
 SETTLED_CALL = (
@@ -79,6 +79,32 @@ def settle_unknown(current: Change, step: Step) -> None:
     )
     settle(current, step, not_run(Refusal("outcome_unknown", message)))
     current.event("call.unknown", step=step.seq)
+
+
+def settle_void(current: Change, step: Step, refusal: Refusal) -> None:
+    """It may not start now, and never will: refused, unless an earlier start may have done something."""
+    if step.attempt == 1 or step.effect == "read":
+        settle_refused(current, step, refusal)
+        return
+    earlier = step.findings.filter(found_by=FoundBy.PROBE, attempt=step.attempt - 1).last()
+    if earlier is None or earlier.says != Says.DID_NOT_HAPPEN:
+        settle_unknown(current, step)
+        return
+    step.status = StepStatus.FAILED
+    message = f"It was started, and a probe found that it did not take effect. {refusal.message}"
+    settle(current, step, not_run(Refusal(refusal.kind, message)))
+    current.event("call.finished", step=step.seq, status=step.status, error=refusal.kind)
+
+
+def invalidate_approval(current: Change, step: Step, reason: str) -> None:
+    """What was approved can no longer run, so nobody can rely on the decision any more."""
+    unused = Approval.objects.select_for_update().filter(
+        step=step, state=ApprovalState.APPROVED, redeemed_at__isnull=True
+    )
+    for approval in unused:
+        approval.state = ApprovalState.INVALIDATED
+        approval.save(update_fields=["state"])
+        current.event("approval.invalidated", step=step.seq, approval=approval.pk, reason=reason)
 
 
 def close_open_steps(current: Change) -> None:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any
 
-from django.db import connections
 from django.utils import timezone
 
 from runs import actions
-from runs.actions import Lease, Question, Refusal, Result
-from runs.engine import repeats
+from runs.actions import Lease, Question, Refusal
+from runs.engine import reconciling, repeats, running
 from runs.engine.acts import Act, Record
+from runs.engine.running import Started
 from runs.models import Run, Step, StepKind, StepStatus
 from tools import boundary, policy, registry
-from tools.base import Outcome, Tool, ToolContext
-
-READ_THREADS = 8  # reads of one turn that are under way at once
+from tools.base import Tool, ToolContext
 
 # What a dry run may find wrong that the model can put right by itself: no person is asked about it.
 CORRECTABLE = frozenset(
@@ -54,7 +50,7 @@ def authorize(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) ->
             for request, preview in zip(requests, previews, strict=True):
                 _put_before_a_person(lease, request, preview)
 
-        return record
+        return Record(record)
 
     return act
 
@@ -114,20 +110,10 @@ def begin_calls(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) 
     started = [begun for seq in seqs if (begun := _start(lease, run, steps, steps[seq - 1])) is not None]
     if not started:
         return None
-    return lambda: _run(lease, started)
+    return partial(running.run, lease, started)
 
 
-@dataclass(frozen=True)
-class _Started:
-    """A call whose START marker is committed: from here on only its outcome is missing."""
-
-    step: Step
-    tool: Tool
-    arguments: str
-    context: ToolContext
-
-
-def _start(lease: Lease, run: Run, steps: list[Step], step: Step) -> _Started | None:
+def _start(lease: Lease, run: Run, steps: list[Step], step: Step) -> Started | None:
     """Record START on exactly the authorised bytes; None when the call may not run and is settled.
 
     Tool, offer and policy are looked at again: they may have changed while a person decided.
@@ -137,88 +123,23 @@ def _start(lease: Lease, run: Run, steps: list[Step], step: Step) -> _Started | 
         actions.refuse_call(lease, step.seq, refusal or _unknown(step.name, run.frozen))
         return None
     arguments = actions.start_call(lease, step.seq, tool_version=tool.version)
-    return None if arguments is None else _Started(step, tool, arguments, context(run, step))
+    return None if arguments is None else Started(step, tool, arguments, context(run, step))
 
 
-def _run(lease: Lease, calls: list[_Started]) -> Record:
-    """Run started calls side by side; this thread records what comes back, as soon as it does.
+def recover(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) -> Act | None:
+    """Their worker died after START. Reads, and effects that take the same key twice, are run again.
 
-    The threads are daemons and end with their calls, each of which ends by its tool's deadline, or half a
-    second after the run was cancelled or taken over: whoever records then finds out.
+    Tools with a probe are asked what became of their calls, which is the act; None when there is none.
     """
-    if len(calls) == 1:
-        return partial(_record, lease, calls[0], _ask(lease, calls[0]))
-    waiting: SimpleQueue[_Started] = SimpleQueue()
-    done: SimpleQueue[tuple[_Started, Outcome | BaseException]] = SimpleQueue()
-    given_up = threading.Event()
-    for call in calls:
-        waiting.put(call)
-    for _ in range(min(READ_THREADS, len(calls))):
-        threading.Thread(
-            target=_work, args=(lease, waiting, done, given_up), name="call", daemon=True
-        ).start()
-    try:
-        for left in range(len(calls) - 1, -1, -1):
-            call, outcome = done.get()
-            if isinstance(outcome, BaseException):
-                raise outcome
-            if not left:
-                return partial(_record, lease, call, outcome)
-            _record(lease, call, outcome)
-    finally:
-        given_up.set()
-    raise AssertionError("there is always a last call")
-
-
-def _work(
-    lease: Lease,
-    waiting: SimpleQueue[_Started],
-    done: SimpleQueue[tuple[_Started, Outcome | BaseException]],
-    given_up: threading.Event,
-) -> None:
-    """Ask one waiting call after the other, until there is none or nobody wants to know."""
-    try:
-        while not given_up.is_set():
-            call = waiting.get_nowait()
-            try:
-                done.put((call, _ask(lease, call)))
-            except BaseException as error:  # whoever waits for this call must not wait for ever
-                done.put((call, error))
-    except Empty:
-        return
-    finally:
-        connections.close_all()
-
-
-def _ask(lease: Lease, call: _Started) -> Outcome:
-    return boundary.call(
-        call.tool, json.loads(call.arguments), call.context, is_wanted=lambda: actions.still_drives(lease)
-    )
-
-
-def _record(lease: Lease, call: _Started, outcome: Outcome) -> None:
-    step, tool = call.step, call.tool
-    # An earlier attempt may have acted, too: an error now does not say that nothing happened.
-    uncertain = outcome.may_have_acted or (step.attempt > 1 and outcome.is_error and tool.effect != "read")
-    if uncertain and tool.idempotency == "key":
-        # Asked again with the same key, it answers what happened instead of doing it twice.
-        actions.recover_call(lease, step.seq, repeatable=True)
-        return
-    result = Result(
-        outcome.text,
-        outcome.is_error,
-        outcome.summary,
-        outcome.error_kind,
-        is_unknown=uncertain,
-    )
-    actions.finish_call(lease, step.seq, result)
-
-
-def recover(lease: Lease, step: Step) -> None:
-    """Its worker died after START. Reads, and effects that take the same key twice, are run again."""
-    tool = registry.find(step.name)
-    repeatable = tool is not None and (tool.effect == "read" or tool.idempotency == "key")
-    actions.recover_call(lease, step.seq, repeatable=repeatable)
+    probes = []
+    for step in (steps[seq - 1] for seq in seqs):
+        tool = registry.find(step.name)
+        if tool is not None and tool.idempotency == "reconcile":
+            probes.append(reconciling.Lost(step, tool, reconciling.arguments_of(step), context(run, step)))
+            continue
+        repeatable = tool is not None and (tool.effect == "read" or tool.idempotency == "key")
+        actions.recover_call(lease, step.seq, repeatable=repeatable)
+    return partial(reconciling.after_loss, lease, probes) if probes else None
 
 
 def _permitted(run: Run, steps: list[Step], step: Step) -> tuple[Tool | None, Refusal | None]:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from enum import Enum
 
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
@@ -16,8 +15,8 @@ from django.utils import timezone
 from runs import actions
 from runs.actions import Lease
 from runs.agents import Limits
-from runs.engine import calls, handing_over, moves, repeats, turns
-from runs.engine.acts import Act, Record
+from runs.engine import calls, decision, handing_over, moves, repeats, turns
+from runs.engine.acts import Act, Record, Standing, nothing
 from runs.engine.history import history
 from runs.engine.limits import Spent
 from runs.engine.model import NoModel
@@ -32,13 +31,6 @@ SUMMARY_REQUEST = (
     "what was done, and what a person should do next."
 )
 CONTINUE_REQUEST = "Please continue: give your answer, or call the next tool."
-
-
-class Standing(Enum):
-    """How it stands with a run for its driver when there is nothing to do outside."""
-
-    GO_ON = "go_on"
-    OVER = "over"
 
 
 def drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
@@ -80,17 +72,15 @@ def _drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
 
 def perform(lease: Lease) -> bool:
     """Advance to one act, do it and record it at once; False when this driver has nothing more to do."""
-    driver, record = Driver(lease), None
+    driver = Driver(lease)
     act = driver.advance(None, lambda: False)
     while act is not None and driver.is_counting:
-        record = act()
-        act = driver.advance(record, lambda: False)
+        act = driver.advance(act(), lambda: False)
     if act is None:
         return False
     record = act()
     with actions.together(lease):
-        record()
-    return True
+        return record.store() is not Standing.OVER
 
 
 class Driver:
@@ -110,26 +100,32 @@ class Driver:
         while True:
             try:
                 with actions.together(self._lease):
-                    if record is not None:
-                        record()
+                    if record is not None and record.store() is Standing.OVER:
+                        return None
                     return self._next_act(should_stop)
             except actions.BudgetUsedUp as full:  # another run was faster: it is decided again
                 logger.info("run %s decides again: %s", self._lease.run_id, full)
-                self._record_alone(record)
+                if self._store_alone(record) is Standing.OVER:
+                    return None
                 record = None
                 if isinstance(full, actions.LedgerMissing):
                     actions.open_ledgers()
-            except (actions.LeaseLost, OperationalError, InterfaceError):
+            except actions.LeaseLost:
+                if record is not None:
+                    record.when_lost()
+                raise
+            except (OperationalError, InterfaceError):
                 raise
             except Exception:
-                self._record_alone(record)
+                self._store_alone(record)
                 raise
 
-    def _record_alone(self, record: Record | None) -> None:
+    def _store_alone(self, record: Record | None) -> Standing | None:
         """What was done is not lost by what stands in the way of the next move."""
-        if record is not None:
-            with actions.together(self._lease):
-                record()
+        if record is None:
+            return None
+        with actions.together(self._lease):
+            return record.store()
 
     def _next_act(self, should_stop: Callable[[], bool]) -> Act | None:
         while not should_stop():
@@ -147,7 +143,7 @@ class Driver:
         if self._counted is not None:
             tokens = min(self._counted, now.history.prompt_tokens)
             now = replace(now, history=replace(now.history, prompt_tokens=tokens))
-        return moves.decide(now)
+        return decision.decide(now)
 
     def _count(self, run: Run, steps: list[Step]) -> Act:
         """Ask the API how large the next prompt is: the bound by bytes does not fit, its count may."""
@@ -155,7 +151,7 @@ class Driver:
 
         def act() -> Record:
             self._counted = turns.count_prompt(run, body)
-            return lambda: None
+            return Record(nothing)
 
         return act
 
@@ -178,16 +174,25 @@ def begin(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> Act | 
         case moves.RunTools(seqs):
             return calls.begin_calls(lease, run, steps, seqs) or Standing.GO_ON
         case moves.Recover(cut_off, attempt):
-            for seq in cut_off:
-                calls.recover(lease, _step(steps, seq))
             if attempt is not None:
-                turns.abandon(lease, _step(steps, attempt))
+                turns.abandon(lease, steps[attempt - 1])
+            return calls.recover(lease, run, steps, cut_off) or Standing.GO_ON
+        case moves.Tell():
+            actions.tell_outcomes(lease)
         case moves.WrapUp(limit, sentence):
             request = handing_over.REQUEST if limit == CONTINUED else SUMMARY_REQUEST
             text = request.format(sentence=sentence)
             actions.add_note(lease, name=f"{moves.WRAP_UP}:{limit}", text=text, summary=sentence)
         case moves.Continue():
             actions.add_note(lease, name=moves.CONTINUE, text=CONTINUE_REQUEST, summary=CONTINUE_REQUEST)
+        case _:
+            return _let_go(lease, run, steps, move)
+    return Standing.GO_ON
+
+
+def _let_go(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> Standing:
+    """Park, pause, hand over or end the run: nothing more is to be done by this driver."""
+    match move:
         case moves.Park(until, reason, explanation):
             parked = actions.park(lease, until=until, reason=reason, explanation=explanation)
             return Standing.OVER if parked else Standing.GO_ON
@@ -244,6 +249,7 @@ def situation(run: Run, steps: list[Step]) -> moves.Situation:
         at_limit=configuration.get("at_limit", AtLimit.WRAP_UP),
         shared=shared(run, steps, now),
         context_window=handing_over.window(configuration["model"], limits),
+        untold=run.untold,
     )
 
 
@@ -262,10 +268,6 @@ def _spent(run: Run, steps: list[Step], now: datetime) -> Spent:
         active_seconds=run.active_seconds(now),
         repeats=repeats.fruitless_turns(steps),
     )
-
-
-def _step(steps: list[Step], seq: int) -> Step:
-    return next(step for step in steps if step.seq == seq)
 
 
 def _answer(steps: list[Step]) -> str:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from runs import actions
 from runs.actions import CHARACTERS_PER_TOKEN, Charge, CompleteTurn, Lease, ProposedCall
 from runs.claude import Draft, Stopped, Turn, TurnFailed, request_body, request_sha256, stream_turn
-from runs.engine import model, moves
+from runs.engine import decision, model, moves
 from runs.engine.acts import Act, Record
 from runs.engine.failures import cut_off_answers
 from runs.engine.handing_over import readable
@@ -77,8 +77,8 @@ def begin_turn(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel)
             message = "The run was ended or taken over in the middle of this turn."
             raise actions.LeaseLost(message) from stopped
         except TurnFailed as failure:
-            return partial(_record_failure, lease, step, failure)
-        return _record_of(lease, step, turn, may_be_longer=longer < moves.MAX_LONGER_ANSWERS)
+            return Record(partial(_record_failure, lease, step, failure))
+        return _record_of(lease, step, turn, may_be_longer=longer < decision.MAX_LONGER_ANSWERS)
 
     return act
 
@@ -89,13 +89,13 @@ def _record_of(lease: Lease, step: Step, turn: Turn, *, may_be_longer: bool) -> 
     A cut-off answer is asked for again with more room; a cut-off call is never run.
     """
     if turn.stop_reason == "max_tokens" and (may_be_longer or turn.tool_uses):
-        return partial(_record_cut_off, lease, step, turn)
+        return Record(partial(_record_cut_off, lease, step, turn))
     if any(len(use.id) > LONGEST_ID for use in turn.tool_uses):
         sentence = "Claude sent a tool call whose id is too long to be stored. It is asked again."
         failure = TurnFailed("retry", "malformed_stream", sentence, usage=turn.usage)
-        return partial(_record_failure, lease, step, failure)
+        return Record(partial(_record_failure, lease, step, failure))
     complete, cost = _complete(turn), charge(turn.model, turn.usage, step)
-    return lambda: actions.finish_turn(lease, step, complete, cost)
+    return Record(partial(actions.finish_turn, lease, step, complete, cost))
 
 
 def body_to_count(run: Run, steps: list[Step]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from runs.models.access import SignInLink, token_hash
 from runs.models.approval import Approval, ApprovalState, Verdict, Vote
 from runs.models.budget import AtLimit, Budget, BudgetChange, Period, Scope, Spending
 from runs.models.event import Event, event_hash
+from runs.models.outcome import Finding, FoundBy, Resolution, Says, WhatBecame
 from runs.models.run import CONTINUED, ENDED, Run, RunStatus
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
 from runs.models.worker import WorkerProcess, silent_since
@@ -19,9 +20,13 @@ __all__ = [
     "Budget",
     "BudgetChange",
     "Event",
+    "Finding",
+    "FoundBy",
     "Period",
+    "Resolution",
     "Run",
     "RunStatus",
+    "Says",
     "Scope",
     "SignInLink",
     "Spending",
@@ -30,6 +35,7 @@ __all__ = [
     "StepStatus",
     "Verdict",
     "Vote",
+    "WhatBecame",
     "WorkerProcess",
     "event_hash",
     "silent_since",

@@ -87,6 +87,8 @@ class Run(models.Model):
     # What a person asked the driver for; it is done before the next move.
     asked_for = models.CharField(max_length=12, blank=True, default="")
     asked_by = models.CharField(max_length=150, blank=True, default="")
+    # Findings of people about unknown outcomes that the conversation does not hold yet.
+    untold = models.PositiveIntegerField(default=0)
 
     # The lease: whoever holds it drives the run. Every write of a driver checks the fence.
     lease_owner = models.CharField(max_length=100, blank=True, default="")

@@ -50,6 +50,8 @@ class Step(models.Model):
     attempt = models.PositiveIntegerField(default=1)
     started_at = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
+    # The latest START of a call: from here on it may have taken effect.
+    begun_at = models.DateTimeField(null=True, blank=True)
     waited_seconds = models.FloatField(default=0)
     # What the failure of a model attempt calls for: retry, pause or fail.
     error_action = models.CharField(max_length=8, blank=True, default="")
@@ -108,6 +110,9 @@ class Step(models.Model):
         indexes = [
             models.Index(  # the watcher: model turns that stream now, for their drafts
                 fields=["run"], condition=Q(status="running"), name="step_streaming"
+            ),
+            models.Index(  # the lane of unknown outcomes, and its count on every page
+                fields=["started_at"], condition=Q(status="unknown"), name="step_unknown"
             ),
             models.Index(  # the cost report
                 fields=["ended_at"], condition=Q(kind="model"), name="step_charges"

@@ -45,6 +45,7 @@ def run_log(run: Run) -> dict[str, Any]:
         "unpriced_calls": run.unpriced_calls,
         "model_calls": [_model_call(step) for step in turns],
         "approvals": _approvals(run),
+        "outcomes": _outcomes(run),
         "started_by": run.started_by,
         "parent_run": str(run.parent_run.request_id) if run.parent_run else None,
         "copied_steps": run.copied_steps,
@@ -118,6 +119,32 @@ def _model_call(step: Step) -> dict[str, Any]:
         "request_sha256": step.request_sha256,
         "api_request_id": step.api_request_id,
     }
+
+
+def _outcomes(run: Run) -> list[dict[str, Any]]:
+    """What was found out about calls whose outcome was not known at first."""
+    found = [
+        {
+            "step": finding.step.seq,
+            "attempt": finding.attempt,
+            "found_by": finding.found_by,
+            "says": finding.says,
+            "evidence": finding.evidence,
+            "at": finding.at.isoformat(),
+        }
+        for finding in run.findings.select_related("step")
+    ]
+    said = [
+        {
+            "step": resolution.step.seq,
+            "found_by": resolution.by.get_username(),
+            "says": resolution.verdict,
+            "evidence": resolution.evidence,
+            "at": resolution.at.isoformat(),
+        }
+        for resolution in run.resolutions.select_related("step", "by")
+    ]
+    return found + said
 
 
 def _approvals(run: Run) -> list[dict[str, Any]]:

@@ -16,8 +16,10 @@ from runs.models import (
     Approval,
     ApprovalState,
     Event,
+    FoundBy,
     Run,
     RunStatus,
+    Says,
     Step,
     StepKind,
     StepStatus,
@@ -155,6 +157,28 @@ def _counts(vote: Any, approval: Approval) -> bool:
     return bool(same and vote.verdict == Verdict.APPROVE)
 
 
+def _outcomes_fit(rows: Rows) -> Iterator[str]:
+    """What was said about unknown outcomes fits the calls, and the model was told of it or is yet to be."""
+    said = {event.fields.get("step") for event in rows.events if event.kind == "call.resolved"}
+    notes = {step.name for step in rows.steps if step.kind == StepKind.NOTE}
+    resolutions = list(rows.run.resolutions.select_related("step"))
+    for resolution in resolutions:
+        step = resolution.step
+        if step.status != StepStatus.UNKNOWN:
+            yield f"call {step.seq} is {step.status}, but a person said what became of it"
+        if step.seq not in said:
+            yield f"what became of call {step.seq} was said without an event"
+    untold = sum(f"outcome:{resolution.step.seq}" not in notes for resolution in resolutions)
+    if rows.run.untold != untold:
+        yield f"the run has {rows.run.untold} outcomes to tell, there are {untold}"
+    probed = rows.run.findings.filter(found_by=FoundBy.PROBE).select_related("step")
+    for finding in probed:
+        step = finding.step
+        of_the_end = finding.attempt == step.attempt and step.status == StepStatus.SUCCEEDED
+        if of_the_end and finding.says != Says.HAPPENED:
+            yield f"call {step.seq} is succeeded, but its probe said {finding.says}"
+
+
 def _status_fits(rows: Rows) -> Iterator[str]:
     run = rows.run
     unsettled = [s.seq for s in rows.steps if s.kind == StepKind.TOOL and not s.is_settled]
@@ -177,5 +201,6 @@ CHECKS: tuple[Callable[[Rows], Iterator[str]], ...] = (
     _money_adds_up,
     _every_call_has_one_result,
     _gated_calls_were_decided,
+    _outcomes_fit,
     _status_fits,
 )

@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 
 from runs.models import Event, Run, Step, StepKind, StepStatus
 from runs.reading.asks import Ask, ask_of, with_votes
+from runs.reading.outcomes import Unknown, read_outcome
 
 MILLION = Decimal(1_000_000)
 MAX_EVENTS = 50
@@ -56,6 +57,7 @@ class StepDetail:
     usage: tuple[UsageLine, ...]
     events: tuple[StepEvent, ...]
     parent_seq: int | None
+    unknown: Unknown | None  # what is known of an outcome that nobody knew
 
     @property
     def is_streaming(self) -> bool:
@@ -79,7 +81,7 @@ class StepDetail:
 
 
 def read_step(run: Run, seq: int, *, viewer: User, now: datetime) -> StepDetail | None:
-    """The step of this number in full, or None: at most five queries."""
+    """The step of this number in full, or None: at most five queries, ten when its outcome is unknown."""
     step = run.steps.select_related("parent").filter(seq=seq).first()
     if step is None:
         return None
@@ -95,6 +97,7 @@ def read_step(run: Run, seq: int, *, viewer: User, now: datetime) -> StepDetail 
         usage=_usage(step) if is_model else (),
         events=_events(run, seq),
         parent_seq=step.parent.seq if step.parent else None,
+        unknown=read_outcome(step.pk) if step.status == StepStatus.UNKNOWN else None,
     )
 
 

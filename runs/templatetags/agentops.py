@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from runs.access import Permission, may_start, may_vote
+from runs.access import Permission, may_decide, may_start, may_vote
 from runs.actions.approvals import MAX_REASON_CHARACTERS
 from runs.reading import words
 from runs.reading.asks import Ask
@@ -155,6 +155,12 @@ def answer(text: str, evidence: dict[str, str]) -> SafeString:
 def permission_to_start(user: User) -> Permission:
     """Whether this person may start and steer runs, or the sentence why not."""
     return may_start(user)
+
+
+@register.simple_tag
+def permission_to_decide(user: User) -> Permission:
+    """Whether this person may say what became of a call, or the sentence why not."""
+    return may_decide(user)
 
 
 @register.simple_tag

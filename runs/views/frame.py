@@ -8,8 +8,10 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.functional import cached_property
 
 from runs.access import Permission, may_decide, may_start
+from runs.reading.outcomes import count_unknown
 from runs.reading.queue import count_pending
 
 SECTIONS = {
@@ -20,6 +22,9 @@ SECTIONS = {
     "approval": "approvals",
     "approvals-decided": "approvals",
     "decide": "approvals",
+    "outcomes": "approvals",
+    "outcome": "approvals",
+    "resolve": "approvals",
     "costs": "costs",
     "budgets": "costs",
     "budget-set": "costs",
@@ -45,9 +50,13 @@ class Frame:
     def simulated(self) -> bool:
         return not settings.ANTHROPIC_API_KEY
 
-    @property
+    @cached_property
     def pending(self) -> int:
         return count_pending(self.now) if self._request.user.is_authenticated else 0
+
+    @cached_property
+    def unknown(self) -> int:
+        return count_unknown() if self._request.user.is_authenticated else 0
 
     @property
     def may_start(self) -> Permission:

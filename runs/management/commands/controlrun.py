@@ -19,11 +19,13 @@ VERBS = {
     "retry": "let a failed or stopped run go on after its last good step",
     "fork": "a new run from a step of this one, with another instruction",
     "ask": "a new run that knows all of an ended one, with a follow-up question",
+    "resolve": "say what became of a call whose outcome is unknown, and how you know",
 }
+VERDICTS = {"happened": "happened", "did-not-happen": "did_not_happen", "abandon": "abandoned"}
 
 
 class Command(BaseCommand):
-    help = "Steer a run: cancel, pause, resume, retry, fork, ask."
+    help = "Steer a run: cancel, pause, resume, retry, fork, ask, resolve."
     # Checks would ask the database before this command can say what is wrong with it.
     requires_system_checks = ()
 
@@ -43,6 +45,10 @@ class Command(BaseCommand):
                 )
             if verb == "fork":
                 one.add_argument("--step", type=int, required=True, help="the last step to share")
+            if verb == "resolve":
+                one.add_argument("--step", type=int, required=True, help="the call whose outcome is unknown")
+                one.add_argument("verdict", choices=VERDICTS, help="what became of it")
+                one.add_argument("text", metavar="EVIDENCE", help="what you looked at, and what you saw")
             if verb in {"fork", "ask"}:
                 one.add_argument("text", metavar="TEXT", help="what the agent is to do, word for word")
 
@@ -77,6 +83,15 @@ def _act(verb: str, run: Run, user: User, options: dict[str, Any]) -> str:
         case "ask":
             new = actions.ask_follow_up(run_id=run.pk, actor=actor, user=user, question=options["text"])
             return f"Run {new.request_id} answers as soon as a worker is free."
+        case "resolve":
+            actions.resolve_outcome(
+                run_id=run.pk,
+                seq=options["step"],
+                verdict=VERDICTS[options["verdict"]],
+                evidence=options["text"],
+                by=user,
+            )
+            return "It is recorded. The agent is told with its next turn, or with a follow-up question."
     return "The run goes on as soon as a worker is free."
 
 

@@ -87,13 +87,15 @@ window.addEventListener("online", () => {
   wrapper?.reconnect();
 });
 
-// The title of the tab: how many decisions wait, then what the page says of itself.
+// The title of the tab: how much waits for a person, then what the page says of itself.
 const plainTitle = document.title.replace(/^\(\d+\) /, "");
 function title() {
-  const pending = Number(document.getElementById("pending-count")?.dataset.count ?? 0);
+  const counts = document.getElementById("pending-count")?.dataset ?? {};
+  const waiting = Number(counts.count ?? 0);
   const said = document.querySelector("[data-title]")?.dataset.title ?? plainTitle;
-  document.title = pending ? `(${pending}) ${said}` : said;
-  for (const node of document.querySelectorAll("[data-pending]")) node.textContent = pending;
+  document.title = waiting ? `(${waiting}) ${said}` : said;
+  for (const node of document.querySelectorAll("[data-pending]")) node.textContent = counts.approvals ?? 0;
+  for (const node of document.querySelectorAll("[data-unknown]")) node.textContent = counts.outcomes ?? 0;
 }
 document.addEventListener("agentops:changed", title);
 title();

@@ -1,0 +1,188 @@
+"""Calls whose outcome is unknown: what a probe finds, an answer that comes late, what a person says.
+
+What was sent to the model is never rewritten: the call stays `unknown`, and what is found out about it
+later stands beside it and is said to the model as a note.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.contrib.auth.models import User
+
+from runs.actions.approvals import MAX_REASON_CHARACTERS
+from runs.actions.calls import MAX_STARTS
+from runs.actions.change import Change, Lease, change
+from runs.actions.errors import ActionError, AlreadyResolved, MayNotDecide
+from runs.actions.settling import Refusal, Result, not_run, settle, settle_unknown
+from runs.actions.turns import create_note
+from runs.models import Finding, FoundBy, Resolution, Run, Says, Step, StepKind, StepStatus, WhatBecame
+
+OUTCOME = "outcome"  # notes of this name, with the number of their call, tell the model what a person found
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is known about one start of a call. `result` is the answer of a call that happened."""
+
+    says: Says
+    evidence: str
+    result: Result | None = None
+
+
+def reconcile_call(
+    lease: Lease, seq: int, found: Found, *, may_restart: bool = True, lost: Result | None = None
+) -> None:
+    """Settle a started call by what its probe found, or make it ready again when it did not happen.
+
+    It is not started again when `may_restart` is false, because what was started may still be under way.
+    `lost` is what the model is told about an unknown outcome, instead of our own words.
+    """
+    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+        step = Step.objects.select_for_update().get(run=current.run, seq=seq)
+        step.run = current.run
+        if step.status != StepStatus.EXECUTING:
+            raise ValueError(f"Step {seq} is {step.status}: there is nothing to reconcile.")
+        _record(current, step, FoundBy.PROBE, found, attempt=step.attempt)
+        if found.says == Says.HAPPENED and found.result is not None:
+            step.status = StepStatus.SUCCEEDED
+            settle(current, step, found.result)
+            current.event("call.finished", step=seq, status=step.status, error="", found_by=FoundBy.PROBE)
+        elif found.says == Says.DID_NOT_HAPPEN and may_restart:
+            _start_again(current, step)
+        elif lost is not None:
+            step.status = StepStatus.UNKNOWN
+            settle(current, step, lost)
+            current.event("call.finished", step=seq, status=step.status, error=lost.error_kind)
+        else:
+            settle_unknown(current, step)
+
+
+def _start_again(current: Change, step: Step) -> None:
+    if step.attempt < MAX_STARTS:
+        step.status = StepStatus.READY
+        step.attempt += 1
+        step.save(update_fields=["status", "attempt"])
+        current.event("call.restarted", step=step.seq, attempt=step.attempt)
+        return
+    step.status = StepStatus.FAILED
+    message = f"It was started {step.attempt} times and did not take effect. Go on without it."
+    settle(current, step, not_run(Refusal("unavailable", message)))
+    current.event("call.finished", step=step.seq, status=step.status, error="unavailable")
+
+
+def record_late_result(lease: Lease, seq: int, found: Found, *, attempt: int) -> None:
+    """Keep what a tool answered to a worker that no longer drives the run. It is evidence, nothing more.
+
+    Anybody may drive the run meanwhile, and it may be over: no state changes here.
+    """
+    with change(lease.run_id, actor=lease.owner) as current:
+        step = Step.objects.select_for_update().get(run=current.run, seq=seq)
+        _record(current, step, FoundBy.LATE, found, attempt=attempt)
+
+
+def _record(current: Change, step: Step, found_by: FoundBy, found: Found, *, attempt: int) -> None:
+    result = found.result.text if found.result else ""
+    Finding.objects.create(
+        run=current.run,
+        step=step,
+        attempt=attempt,
+        found_by=found_by,
+        says=found.says,
+        evidence=found.evidence,
+        result=result,
+        worker=current.actor,
+        at=current.now,
+    )
+    current.event(
+        "call.probed" if found_by == FoundBy.PROBE else "call.answered_late",
+        step=step.seq,
+        attempt=attempt,
+        says=found.says,
+        evidence=found.evidence,
+        result_sha256=hashlib.sha256(result.encode()).hexdigest() if result else "",
+    )
+
+
+def resolve_outcome(*, run_id: int, seq: int, verdict: str, evidence: str, by: User) -> Resolution:
+    """Record what this person says became of an unknown call; the first one holds.
+
+    The model is told with the next request, when the run goes on, is retried or is continued. Raises
+    MayNotDecide, AlreadyResolved, and ActionError with a sentence when nothing can be resolved like this.
+    """
+    if not by.is_active or not by.has_perm("runs.decide"):
+        raise MayNotDecide(f"{by.get_username()} may look but not decide. Ask for the permission “decide”.")
+    if verdict not in WhatBecame.values:
+        raise ActionError("Say happened, did_not_happen or abandoned.")
+    evidence = evidence.strip()
+    if not evidence:
+        raise ActionError("Say how you know: what you looked at, and what you saw. Nothing was recorded.")
+    if len(evidence) > MAX_REASON_CHARACTERS:
+        raise ActionError(
+            f"The evidence has {len(evidence):,} characters; at most {MAX_REASON_CHARACTERS:,} are taken."
+        )
+    with change(run_id, actor=by.get_username()) as current:
+        step = _unknown_call(current, seq)
+        resolution = Resolution.objects.create(
+            run=current.run, step=step, verdict=verdict, evidence=evidence, by=by, at=current.now
+        )
+        current.event("call.resolved", step=seq, verdict=verdict, evidence=evidence)
+        current.add(untold=1)
+    return resolution
+
+
+def _unknown_call(current: Change, seq: int) -> Step:
+    """The call that waits to be resolved, or the sentence that says why there is none."""
+    step = Step.objects.select_for_update().filter(run=current.run, seq=seq, kind=StepKind.TOOL).first()
+    if step is None:
+        raise ActionError(f"Step {seq} of this run is no tool call.")
+    if step.status != StepStatus.UNKNOWN:
+        raise ActionError(f"The outcome of step {seq} is known: it is {step.status}.")
+    if seq <= current.run.copied_steps:
+        raise ActionError(f"Step {seq} is a copy. Resolve it in the run that this one goes on from.")
+    earlier = Resolution.objects.select_related("by").filter(step=step).first()
+    if earlier is not None:
+        raise AlreadyResolved(
+            f"Already resolved by {earlier.by.get_username()} at {earlier.at:%H:%M:%S} UTC: "
+            f"{earlier.get_verdict_display().lower()}. Yours was not recorded."
+        )
+    return step
+
+
+def tell_outcomes(lease: Lease) -> None:
+    """Append what people found to the conversation. Only the driver writes there, between two requests."""
+    with change(lease.run_id, actor=lease.owner, lease=lease) as current:
+        told = current.run.steps.filter(name__startswith=f"{OUTCOME}:")
+        tell(current, untold(current.run, told))
+        current.set(untold=0)
+
+
+def tell(current: Change, found: Iterable[Resolution]) -> None:
+    """Inside a change: one note for each of these."""
+    for resolution in found:
+        name, text = f"{OUTCOME}:{resolution.step.seq}", _told(resolution)
+        note = create_note(current, name=name, text=text, summary=text)
+        current.event("note.added", step=note.seq, name=name)
+
+
+def untold(run: Run, steps: Iterable[Step]) -> list[Resolution]:
+    """What people found out in this run that no note of these steps says, in the order of finding."""
+    told = {step.name for step in steps}
+    found = run.resolutions.select_related("step", "by")
+    return [one for one in found if f"{OUTCOME}:{one.step.seq}" not in told]
+
+
+def _told(resolution: Resolution) -> str:
+    step = resolution.step
+    what = {
+        WhatBecame.HAPPENED: "it took effect. Do not repeat it.",
+        WhatBecame.DID_NOT_HAPPEN: "it did not take effect. If it is still right, you may propose it again.",
+        WhatBecame.ABANDONED: "nobody could find out. Rely neither on its effect nor on its absence, and do "
+        "not repeat it.",
+    }[WhatBecame(resolution.verdict)]
+    return (
+        f"About your call of {step.name} ({step.evidence_id}), whose outcome was unknown. A person "
+        f"({resolution.by.get_username()}) looked into it: {what} What they saw: “{resolution.evidence}”"
+    )
