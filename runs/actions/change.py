@@ -13,9 +13,9 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
-from runs import hints
+from runs import hints, jobs
 from runs.actions.errors import LeaseLost
-from runs.models import Event, Run, event_hash
+from runs.models import Event, Run, RunStatus, event_hash
 
 # SQLite has one writer. Threads of one process queue here, where waiting is fair; SQLite's own busy
 # handler lets some of them starve.
@@ -88,6 +88,8 @@ class Change:
         Event.objects.bulk_create(self._events)
         if self._fields:
             self.run.save(update_fields=sorted(self._fields))
+        if self.run.status == RunStatus.QUEUED:
+            jobs.defer(self.run.pk, self.run.retry_at)
         hints.announce(self.run.pk)
 
 

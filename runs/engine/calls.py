@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import connections
 
-from runs import actions
+from runs import actions, pool
 from runs.actions import Lease, Question, Refusal, Result
 from runs.models import Run, Step, StepKind
 from tools import boundary, policy, registry
@@ -46,6 +46,7 @@ def authorize(lease: Lease, run: Run, steps: list[Step], step: Step) -> None:
     if verdict.kind == "allow":
         actions.allow_call(lease, step.seq, rule=verdict.rule)
         return
+    pool.give_back()
     preview = boundary.preview(tool, arguments, context(run, step))
     if preview.get("problem_kind") in CORRECTABLE:
         refusal = Refusal(preview["problem_kind"], f"{preview['problem']} It did not run.")
@@ -115,6 +116,7 @@ def _run_reads(lease: Lease, calls: list[_Started]) -> None:
     waiting: SimpleQueue[_Started] = SimpleQueue()
     done: SimpleQueue[tuple[_Started, Outcome | BaseException]] = SimpleQueue()
     given_up = threading.Event()
+    pool.give_back()
     for call in calls:
         waiting.put(call)
     for _ in range(min(READ_THREADS, len(calls))):
@@ -149,6 +151,7 @@ def _work(
 
 
 def _ask(call: _Started) -> Outcome:
+    pool.give_back()
     return boundary.call(call.tool, json.loads(call.arguments), call.context)
 
 

@@ -11,7 +11,7 @@ import anthropic
 import httpx2
 from django.utils import timezone
 
-from runs import actions
+from runs import actions, pool
 from runs.actions import CHARACTERS_PER_TOKEN, Charge, CompleteTurn, Lease, ProposedCall
 from runs.claude import Draft, Stopped, Turn, TurnFailed, request_body, request_sha256, stream_turn
 from runs.engine import model, moves
@@ -55,13 +55,14 @@ def call_model(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel)
         reserved_tokens=move.reserved_tokens,
         reserved_usd=move.reserved_usd,
     )
+    pool.give_back()
     try:
         turn = stream_turn(
             client,
             body,
             deadline_seconds=_deadline(run, final=move.final),
-            on_draft=lambda draft: actions.save_draft(lease, step, _shown(draft)),
-            should_stop=lambda: not actions.still_drives(lease),
+            on_draft=pool.giving_back(lambda draft: actions.save_draft(lease, step, _shown(draft))),
+            should_stop=pool.giving_back(lambda: not actions.still_drives(lease)),
         )
     except Stopped as stopped:
         raise actions.LeaseLost("The run was ended or taken over in the middle of this turn.") from stopped
@@ -85,6 +86,7 @@ def count_prompt(run: Run, steps: list[Step]) -> int:
     """
     body = _body(run, steps, 1, final=False)
     counted = {key: value for key, value in body.items() if key != "max_tokens"}
+    pool.give_back()
     try:
         tokens = model.connection(simulated=run.simulated).messages.count_tokens(**counted).input_tokens
     except (anthropic.AnthropicError, httpx2.HTTPError) as error:
