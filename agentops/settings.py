@@ -96,10 +96,12 @@ else:
     # Threads share a few connections of the process; one that the server has closed is replaced unseen.
     DATABASES["default"]["CONN_MAX_AGE"] = 0
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+    _options = DATABASES["default"].setdefault("OPTIONS", {})
+    _options.setdefault("application_name", "agentops")
+    _options["pool"] = {
         "min_size": 1,
         "max_size": max(4, int(environment.number("AGENTOPS_DATABASE_CONNECTIONS", "16"))),
-        "timeout": 10,  # seconds that a thread waits for one; then its page answers 503
+        "timeout": 10,  # seconds that a thread waits for one; a page answers 503 then
         "max_idle": 60,
     }
     # Runs are driven by jobs there.
