@@ -12,7 +12,7 @@ from runs.actions.calls import (
     start_call,
 )
 from runs.actions.change import Lease
-from runs.actions.claims import claim, claimable, end_run, hand_back, heartbeat, park, pause, still_drives
+from runs.actions.claims import claim, claimable, end_run, hand_back, heartbeat, park, pause, still_held
 from runs.actions.controls import (
     ASKED,
     PAUSE,
@@ -104,6 +104,6 @@ __all__ = [
     "start_attempt",
     "start_call",
     "start_run",
-    "still_drives",
+    "still_held",
     "use_sign_in_link",
 ]

@@ -16,6 +16,7 @@ from runs.actions import CHARACTERS_PER_TOKEN, Charge, CompleteTurn, Lease, Prop
 from runs.claude import Draft, Stopped, Turn, TurnFailed, request_body, request_sha256, stream_turn
 from runs.engine import model, moves
 from runs.engine.history import history, messages
+from runs.engine.lease_watch import watch
 from runs.models import Run, Step
 from runs.money import unit_prices, usage_from_api
 from tools import registry
@@ -57,13 +58,14 @@ def call_model(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel)
     )
     pool.give_back()
     try:
-        turn = stream_turn(
-            client,
-            body,
-            deadline_seconds=_deadline(run, final=move.final),
-            on_draft=pool.giving_back(lambda draft: actions.save_draft(lease, step, _shown(draft))),
-            should_stop=pool.giving_back(lambda: not actions.still_drives(lease)),
-        )
+        with watch.over(lease) as is_lost:
+            turn = stream_turn(
+                client,
+                body,
+                deadline_seconds=_deadline(run, final=move.final),
+                on_draft=pool.giving_back(lambda draft: actions.save_draft(lease, step, _shown(draft))),
+                should_stop=is_lost,
+            )
     except Stopped as stopped:
         raise actions.LeaseLost("The run was ended or taken over in the middle of this turn.") from stopped
     except TurnFailed as failure:
