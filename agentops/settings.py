@@ -95,8 +95,20 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # The watcher and other processes open the file; an in-memory database could not be shared.
     DATABASES["default"]["TEST"] = {"NAME": DATA_DIR / "test.sqlite3"}
 else:
-    DATABASES["default"]["CONN_MAX_AGE"] = 60
+    # Threads share a few connections of the process; one that the server has closed is replaced unseen.
+    DATABASES["default"]["CONN_MAX_AGE"] = 0
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    _options = DATABASES["default"].setdefault("OPTIONS", {})
+    _options.setdefault("application_name", "agentops")
+    _options["pool"] = {
+        "min_size": 1,
+        "max_size": max(4, int(environment.number("AGENTOPS_DATABASE_CONNECTIONS", "16"))),
+        "timeout": 10,  # seconds that a thread waits for one; a page answers 503 then
+        "max_idle": 60,
+    }
+    # Runs are driven by jobs there.
+    INSTALLED_APPS.append("procrastinate.contrib.django")
+    PROCRASTINATE_AUTODISCOVER_MODULE_NAME = ""
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
@@ -152,5 +164,8 @@ LOGGING = {
         "django.security.RequestDataTooBig": {"filters": ["one_line"]},
         "django.security.TooManyFieldsSent": {"filters": ["one_line"]},
         "django.request": {"filters": ["one_line"]},
+        # When the database is gone, workers say so themselves, in one line.
+        "procrastinate": {"level": "CRITICAL"},
+        "psycopg.pool": {"level": "CRITICAL"},
     },
 }

@@ -150,7 +150,7 @@ def measure_approval(place: Installation) -> dict[str, float]:
 def measure_takeover(place: Installation) -> dict[str, float]:
     """Kill a worker in the middle of 20 runs, with another one beside it."""
     runs = 20
-    ids = place.part("queue", runs, TURNS, 1_000, "read")["ids"]
+    ids = place.part("queue", runs, TURNS, 2_500, "read")["ids"]  # none may end before the kill
     with place.worker(runs) as doomed:
         place.part("in_flight", min(ids))
         with place.worker(runs):

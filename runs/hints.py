@@ -12,6 +12,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -20,6 +21,7 @@ from django.db import connection
 CHANNEL = "agentops_runs"
 POLL_SECONDS = 0.02
 IDLE_POLL_SECONDS = 0.004
+_QUEUED = "SELECT 1 FROM runs_run WHERE status = 'queued' AND (retry_at IS NULL OR retry_at <= ?) LIMIT 1"
 logger = logging.getLogger(__name__)
 
 SAFETY_SECONDS = 5.0  # look again after this long even without a hint
@@ -40,7 +42,7 @@ class Listener:
         self._heard_at = 0.0
         self._postgres: psycopg.Connection[Any] | None = None
         if connection.vendor == "postgresql":
-            self._postgres = psycopg.connect(**_postgres_parameters(), autocommit=True)
+            self._postgres = psycopg.connect(**postgres_parameters(), autocommit=True)
             self._postgres.execute(f"LISTEN {CHANNEL}")
         else:
             self._sqlite = _CommitCounter()
@@ -62,6 +64,13 @@ class Listener:
             time.sleep(IDLE_POLL_SECONDS)
         self._heard_at = time.monotonic()
         return True
+
+    def is_any_queued(self, now: datetime) -> bool:
+        """Whether a run waits for a driver now. SQLite only; costs some ten microseconds."""
+        assert self._sqlite is not None
+        return (
+            self._sqlite.connection.execute(_QUEUED, [str(now.replace(tzinfo=None))]).fetchone() is not None
+        )
 
     def close(self) -> None:
         """Give the connection back."""
@@ -97,7 +106,7 @@ async def _sqlite_changes() -> AsyncIterator[set[int]]:
 async def _postgres_changes() -> AsyncIterator[set[int]]:
     while True:
         try:
-            listener = await psycopg.AsyncConnection.connect(**_postgres_parameters(), autocommit=True)
+            listener = await psycopg.AsyncConnection.connect(**postgres_parameters(), autocommit=True)
             async with listener:
                 await listener.execute(f"LISTEN {CHANNEL}")
                 while True:
@@ -170,7 +179,7 @@ class _Recent:
         return {run for _, run in rows} | grown
 
 
-def _postgres_parameters() -> dict[str, Any]:
+def postgres_parameters() -> dict[str, Any]:
     """What Django connects with, without what only Django's own connections understand."""
     parameters = connection.get_connection_params()
     own = {"cursor_factory", "row_factory", "context", "prepare_threshold", "autocommit", "client_encoding"}

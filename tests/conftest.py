@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -10,16 +11,20 @@ import sqlite3
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from pytest_django.fixtures import Settings
 
 from runs.engine import model
+from tests.postgres import database_of, on_server
 
 # Playwright's sync API keeps a running loop in the main thread, where tests read the database.
 os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
@@ -79,11 +84,37 @@ def faults(settings: Settings) -> Iterator[Callable[[str], None]]:
 UNWANTED = ("ANTHROPIC", "DJANGO", "DATABASE", "PYTHONDONTWRITEBYTECODE")
 
 
-class Installation:
-    """A private installation in a folder of its own, run by the real commands as real processes."""
+POSTGRES = os.environ.get("DATABASE_URL", "") if connection.vendor == "postgresql" else ""
+TEMPLATE = "agentops_template"  # a database with all tables, copied for each installation
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+
+@functools.cache
+def template(address: str) -> str:
+    """The name of the template in this cluster; made on first use."""
+    on_server(address, f"CREATE DATABASE {TEMPLATE}")
+    migrated = subprocess.run(
+        [sys.executable, "manage.py", "migrate", "-v0"],
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": database_of(address, TEMPLATE)},
+    )
+    assert migrated.returncode == 0
+    return TEMPLATE
+
+
+class Installation:
+    """A private installation in a folder of its own, run by the real commands as real processes.
+
+    When the tests run on PostgreSQL, or with the address of a cluster, it has a database of its own there.
+    """
+
+    def __init__(self, folder: Path, postgres: str = POSTGRES, **environment: str) -> None:
         self.folder = folder
+        self.database = ""
+        if postgres:
+            name = f"agentops_{uuid.uuid4().hex}"
+            on_server(postgres, f"CREATE DATABASE {name} TEMPLATE {template(postgres)}")
+            self.database = database_of(postgres, name)
+            environment["DATABASE_URL"] = self.database
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(UNWANTED)},
             "AGENTOPS_DATA": str(folder),
@@ -147,6 +178,9 @@ class Installation:
 
     def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Read the installation's database directly, as nobody else's code would."""
+        if self.database:
+            with psycopg.connect(self.database) as server:
+                return server.execute(query.encode(), parameters or None).fetchall()
         path = f"file:{self.folder}/agentops.sqlite3?mode=ro"
         with closing(sqlite3.connect(path, uri=True, timeout=20)) as source:
             return source.execute(query, parameters).fetchall()

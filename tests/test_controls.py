@@ -141,7 +141,7 @@ def test_what_a_driver_still_wants_to_write_after_a_cancel_is_void() -> None:
     lease = a_lease(run)
     attempt = an_attempt(lease)
     actions.cancel_run(run_id=run.pk, actor="olga")
-    assert not actions.still_drives(lease)
+    assert actions.still_held([lease]) == set()
     with pytest.raises(actions.LeaseLost):
         actions.save_draft(lease, attempt, "more")
     with pytest.raises(actions.LeaseLost):

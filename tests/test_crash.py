@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Installation, eventually, wait_for_line
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.anywhere]
 
 
 def test_a_run_survives_its_worker_being_killed_again_and_again(tmp_path: Path) -> None:

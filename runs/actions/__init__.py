@@ -13,7 +13,7 @@ from runs.actions.calls import (
     start_call,
 )
 from runs.actions.change import Lease, driven, together
-from runs.actions.claims import claim, claimable, end_run, hand_back, heartbeat, park, pause, still_drives
+from runs.actions.claims import claim, claimable, end_run, hand_back, heartbeat, park, pause, still_held
 from runs.actions.continuing import continuation_id, hand_over
 from runs.actions.controls import (
     ASKED,
@@ -138,7 +138,7 @@ __all__ = [
     "start_attempt",
     "start_call",
     "start_run",
-    "still_drives",
+    "still_held",
     "tell_outcomes",
     "together",
     "use_sign_in_link",

@@ -13,10 +13,10 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
-from runs import hints
+from runs import hints, jobs
 from runs.actions import rows
 from runs.actions.errors import LeaseLost
-from runs.models import Event, Run, Step, event_hash
+from runs.models import Event, Run, RunStatus, Step, event_hash
 
 # SQLite has one writer. Threads of one process queue here, where waiting is fair; SQLite's own busy
 # handler lets some of them starve.
@@ -128,6 +128,8 @@ class Change:
         rows.append(self._events)
         if self._fields:
             rows.update(self.run, self._fields)
+        if self.run.status == RunStatus.QUEUED:
+            jobs.defer(self.run.pk, self.run.retry_at)
         hints.announce(self.run.pk)
 
 

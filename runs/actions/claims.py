@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -68,10 +68,11 @@ def heartbeat(leases: Iterable[Lease]) -> None:
             )
 
 
-def still_drives(lease: Lease) -> bool:
-    """Whether this lease is worth anything: not when the run was ended or taken over meanwhile."""
-    held = Run.objects.filter(pk=lease.run_id, fence=lease.fence, lease_owner=lease.owner)
-    return held.exists()
+def still_held(leases: Collection[Lease]) -> set[Lease]:
+    """Those of these leases that are worth anything: not when a run was ended or taken over meanwhile."""
+    runs = Run.objects.filter(pk__in=[lease.run_id for lease in leases])
+    held = runs.values_list("pk", "lease_owner", "fence")
+    return set(leases) & {Lease(run_id=pk, owner=owner, fence=fence) for pk, owner, fence in held}
 
 
 def hand_back(lease: Lease) -> None:

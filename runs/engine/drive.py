@@ -12,7 +12,7 @@ from decimal import Decimal
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from runs import actions
+from runs import actions, pool
 from runs.actions import Lease
 from runs.agents import Limits
 from runs.engine import calls, decision, handing_over, moves, repeats, turns
@@ -54,6 +54,7 @@ def _drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
         driver = Driver(lease)
         record: Record | None = None
         while (act := driver.advance(record, should_stop)) is not None:
+            pool.give_back()  # an act may take long, and has no need of it
             record = act()
     except NoModel as error:
         actions.pause(lease, reason="no_model", explanation=str(error))

@@ -10,10 +10,11 @@ from queue import Empty, SimpleQueue
 
 from django.db import connections
 
-from runs import actions
+from runs import actions, pool
 from runs.actions import Lease
 from runs.engine import reconciling
 from runs.engine.acts import Record
+from runs.engine.lease_watch import watch
 from runs.models import Step
 from tools import boundary
 from tools.base import Outcome, Tool, ToolContext
@@ -57,6 +58,7 @@ def run(lease: Lease, calls: list[Started]) -> Record:
             if not left:
                 return record
             record.store()
+            pool.give_back()
     finally:
         given_up.set()
     raise AssertionError("there is always a last call")
@@ -83,11 +85,11 @@ def _work(
 
 
 def _ask(lease: Lease, call: Started) -> Outcome:
-    caller = boundary.Caller(
-        is_wanted=lambda: actions.still_drives(lease),
-        too_late=partial(reconciling.too_late, lease, call.step),
-    )
-    return boundary.call(call.tool, json.loads(call.arguments), call.context, caller)
+    with watch.over(lease) as is_lost:
+        caller = boundary.Caller(
+            is_wanted=lambda: not is_lost(), too_late=partial(reconciling.too_late, lease, call.step)
+        )
+        return boundary.call(call.tool, json.loads(call.arguments), call.context, caller)
 
 
 def _record(lease: Lease, call: Started, outcome: Outcome) -> Record:

@@ -12,7 +12,7 @@ import anthropic
 import httpx2
 from django.utils import timezone
 
-from runs import actions
+from runs import actions, pool
 from runs.actions import CHARACTERS_PER_TOKEN, Charge, CompleteTurn, Lease, ProposedCall
 from runs.claude import Draft, Stopped, Turn, TurnFailed, request_body, request_sha256, stream_turn
 from runs.engine import decision, model, moves
@@ -20,6 +20,7 @@ from runs.engine.acts import Act, Record
 from runs.engine.failures import cut_off_answers
 from runs.engine.handing_over import readable
 from runs.engine.history import history, messages
+from runs.engine.lease_watch import watch
 from runs.models import Run, Step
 from runs.money import unit_prices, usage_from_api
 from tools import registry
@@ -66,13 +67,14 @@ def begin_turn(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel)
 
     def act() -> Record:
         try:
-            turn = stream_turn(
-                client,
-                body,
-                deadline_seconds=deadline,
-                on_draft=lambda draft: actions.save_draft(lease, step, _shown(draft)),
-                should_stop=lambda: not actions.still_drives(lease),
-            )
+            with watch.over(lease) as is_lost:
+                turn = stream_turn(
+                    client,
+                    body,
+                    deadline_seconds=deadline,
+                    on_draft=pool.giving_back(lambda draft: actions.save_draft(lease, step, _shown(draft))),
+                    should_stop=is_lost,
+                )
         except Stopped as stopped:
             message = "The run was ended or taken over in the middle of this turn."
             raise actions.LeaseLost(message) from stopped

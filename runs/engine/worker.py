@@ -1,4 +1,4 @@
-"""A worker: claims runs, drives them in threads, keeps their leases alive, and sweeps deadlines."""
+"""A worker: drives runs in threads, keeps their leases alive. Where it finds them depends on the database."""
 
 from __future__ import annotations
 
@@ -8,23 +8,29 @@ import socket
 import sqlite3
 import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import psycopg
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connections
-from django.utils import timezone
+from django.db import InterfaceError, OperationalError, connection, connections
+from django.utils.module_loading import import_string
 
-from runs import actions
+from runs import actions, pool
 from runs.actions import Lease
 from runs.engine.drive import drive
 from runs.engine.presence import Presence
-from runs.hints import Listener
 
 logger = logging.getLogger(__name__)
 
 UNREACHABLE = (OperationalError, InterfaceError, psycopg.Error, sqlite3.Error)
-SWEEP_SECONDS = 1.0  # deadlines and retries are looked for this often; hints wake at once
+RETRY_SECONDS = 1.0  # between two attempts to reach the database
+# By name, because only one of them can be loaded: the other one's packages are not set up.
+SOURCES = {
+    "sqlite": "runs.engine.run_table.RunTable",
+    "postgresql": "runs.engine.job_queue.JobQueue",
+}
 
 
 def worker_name() -> str:
@@ -78,9 +84,20 @@ class Heart:
                 actions.heartbeat(leases)
             if self._presence is not None:
                 self._presence.show(len(leases))
+            pool.give_back()
         except UNREACHABLE as error:
             logger.warning("heartbeat failed, trying again: %s", error)
             connections.close_all()
+
+
+class Source(Protocol):
+    """Where a worker finds runs that it may drive."""
+
+    def serve(self) -> None:
+        """Begin runs with the worker's free threads until it is stopping; sweep what is overdue.
+
+        Ends early, or raises one of UNREACHABLE, when the database does not answer.
+        """
 
 
 class Worker:
@@ -88,62 +105,67 @@ class Worker:
 
     def __init__(self, *, concurrency: int = 4) -> None:
         self.name = worker_name()
-        self._concurrency = concurrency
-        self._stopping = threading.Event()
-        self._busy: set[int] = set()
-        self._lock = threading.Lock()
+        self.concurrency = concurrency
+        self.stopping = threading.Event()
+        self.changed = threading.Condition()  # a thread became free, or the worker is stopping
+        self._busy = 0
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="drive")
+        self._heart = Heart(Presence(self.name, concurrency=concurrency))
+
+    @property
+    def free(self) -> int:
+        """How many threads have nothing to do."""
+        return self.concurrency - self._busy
 
     def stop(self) -> None:
         """Claim nothing more; each thread finishes its current move and hands its run back."""
-        self._stopping.set()
+        self.stopping.set()
+        with self.changed:
+            self.changed.notify_all()
 
     def run(self) -> None:
         """Work until `stop`; returns when the last thread has left. An unreachable database is waited for."""
-        pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="drive")
+        source: Source = import_string(SOURCES[connection.vendor])(self)
         try:
-            with Heart(Presence(self.name, concurrency=self._concurrency)) as heart:
-                while not self._stopping.is_set():
+            with self._heart:
+                while not self.stopping.is_set():
                     try:
-                        self._work(pool, heart)
+                        source.serve()
                     except UNREACHABLE as error:
                         logger.warning("the database does not answer, trying again: %s", error)
                         connections.close_all()
-                        self._stopping.wait(SWEEP_SECONDS)
-                pool.shutdown(wait=True)
+                        self.stopping.wait(RETRY_SECONDS)
+                self._threads.shutdown(wait=True)
         finally:
             connections.close_all()
 
-    def _work(self, pool: ThreadPoolExecutor, heart: Heart) -> None:
-        """Look, wait for a hint, look again; ends when told to stop or when the database is gone."""
-        listener = Listener()
-        try:
-            while not self._stopping.is_set():
-                self._look(pool, heart)
-                listener.wait(SWEEP_SECONDS)
-        finally:
-            listener.close()
+    def begin(self, leases: Iterable[Lease]) -> Future[None]:
+        """Drive these runs one after another in a thread of its own; there must be a free one.
 
-    def _look(self, pool: ThreadPoolExecutor, heart: Heart) -> None:
-        """Expire what is overdue, resume what is due, then claim as many runs as there are free threads."""
-        now = timezone.now()
-        actions.expire_approvals(now)
-        actions.resume_after_budgets(now)
-        free = self._concurrency - len(self._busy)
-        if free <= 0:
-            return
-        for run_id in actions.claimable(now, free):
-            lease = actions.claim(run_id, self.name)
-            if lease is not None:
-                with self._lock:
-                    self._busy.add(run_id)
-                heart.hold(lease)
-                pool.submit(self._drive, lease, heart)
+        The next lease is taken from the iterable, in that thread, when the run before it is left.
+        """
+        with self.changed:
+            self._busy += 1
+        done = self._threads.submit(self._work, leases)
+        done.add_done_callback(self._became_free)
+        return done
 
-    def _drive(self, lease: Lease, heart: Heart) -> None:
+    def _became_free(self, _: Future[None]) -> None:
+        with self.changed:
+            self._busy -= 1
+            self.changed.notify_all()
+
+    def _work(self, leases: Iterable[Lease]) -> None:
         try:
-            drive(lease, self._stopping.is_set)
+            for lease in leases:
+                self._heart.hold(lease)
+                try:
+                    drive(lease, self.stopping.is_set)
+                finally:
+                    self._heart.release(lease)
+        except UNREACHABLE as error:
+            logger.warning("no run could be claimed, the database does not answer: %s", error)
+        except Exception:
+            logger.exception("no run could be claimed")
         finally:
-            heart.release(lease)
-            with self._lock:
-                self._busy.discard(lease.run_id)
             connections.close_all()

@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
 
 from runs.engine.model import disconnect
 from runs.engine.worker import Worker
@@ -33,6 +34,7 @@ class Command(BaseCommand):
             raise CommandError("--concurrency takes a number from 1 to 256.", returncode=2)
         prepare_database()
         check_model()
+        connections.close_all()  # this thread needs none any more
         worker = Worker(concurrency=concurrency)
         with Interrupt() as asked:
             driving = threading.Thread(target=worker.run, name="worker")

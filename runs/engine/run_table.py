@@ -1,0 +1,66 @@
+"""On SQLite the run table is the queue: look for runs to drive when something was committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from django.db import connections
+from django.utils import timezone
+
+from runs import actions
+from runs.actions import Lease
+from runs.hints import Listener
+
+if TYPE_CHECKING:
+    from runs.engine.worker import Worker
+
+SWEEP_SECONDS = 1.0  # what only time makes due is looked for this often
+
+
+class RunTable:
+    """Claims runs from their table.
+
+    Every turn of every run commits, also those of this worker. So a commit leads to one cheap look for a
+    queued run, and to nothing while all threads are busy; leases and deadlines run out with time alone.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def serve(self) -> None:
+        """Begin runs until the worker is stopping; see Source."""
+        listener = Listener()
+        try:
+            while not self._worker.stopping.is_set():
+                actions.expire_approvals(timezone.now())
+                actions.resume_after_budgets(timezone.now())
+                self._begin()
+                self._until(listener, time.monotonic() + SWEEP_SECONDS)
+        finally:
+            listener.close()
+            connections.close_all()
+
+    def _until(self, listener: Listener, sweep: float) -> None:
+        """Begin what is put into the queue, until the next sweep."""
+        worker = self._worker
+        while (left := sweep - time.monotonic()) > 0 and not worker.stopping.is_set():
+            if not worker.free:
+                with worker.changed:
+                    worker.changed.wait_for(lambda: worker.free or worker.stopping.is_set(), left)
+            elif listener.wait(left) and listener.is_any_queued(timezone.now()):
+                self._begin()
+
+    def _begin(self) -> None:
+        free = self._worker.free
+        for run_id in actions.claimable(timezone.now(), free) if free else ():
+            if (lease := actions.claim(run_id, self._worker.name)) is not None:
+                self._worker.begin(self._one_after_another(lease))
+
+    def _one_after_another(self, lease: Lease | None) -> Iterator[Lease]:
+        """This lease, then those of runs that still wait: their thread keeps its connection meanwhile."""
+        while lease is not None:
+            yield lease
+            waiting = [] if self._worker.stopping.is_set() else actions.claimable(timezone.now(), 1)
+            lease = actions.claim(waiting[0], self._worker.name) if waiting else None
