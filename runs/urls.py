@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from runs.views import approvals, controls, costs, health, runs, sign_in, tickets, workers
+from runs.views import approvals, controls, costs, health, notifications, runs, sign_in, tickets, workers
 
 urlpatterns = [
     path("", runs.run_list, name="runs"),
@@ -19,8 +19,17 @@ urlpatterns = [
     path("runs/<uuid:request_id>.json", runs.run_json, name="run-json"),
     path("approvals/", approvals.queue, name="approvals"),
     path("approvals/decided/", approvals.decided, name="approvals-decided"),
+    path("approvals/pending.json", notifications.pending_json, name="pending-json"),
     path("approvals/<int:pk>/", approvals.approval, name="approval"),
     path("approvals/<int:pk>/decide/", approvals.decide_view, name="decide"),
+    path("notifications/", notifications.channel_list, name="channels"),
+    path("notifications/new", notifications.channel_new, name="channel-new"),
+    path("notifications/<int:pk>/", notifications.channel_page, name="channel"),
+    path("notifications/<int:pk>/test", notifications.test, name="channel-test"),
+    path("notifications/<int:pk>/secret", notifications.secret, name="channel-secret"),
+    path("notifications/<int:pk>/remove", notifications.remove, name="channel-remove"),
+    path("notifications/deliveries/", notifications.deliveries, name="deliveries"),
+    path("notifications/deliveries/<int:pk>/again", notifications.again, name="delivery-again"),
     path("costs/", costs.costs, name="costs"),
     path("tickets/", tickets.ticket_list, name="tickets"),
     path("tickets/<str:reference>/", tickets.ticket_page, name="ticket"),

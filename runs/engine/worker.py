@@ -19,6 +19,7 @@ from runs import actions
 from runs.actions import Lease
 from runs.engine.drive import drive
 from runs.engine.presence import Presence
+from runs.engine.sender import Sender
 from runs.hints import Listener
 
 logger = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class Worker:
         """Work until `stop`; returns when the last thread has left. An unreachable database is waited for."""
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="drive")
         try:
-            with Heart(Presence(self.name, concurrency=self._concurrency)) as heart:
+            with Heart(Presence(self.name, concurrency=self._concurrency)) as heart, Sender():
                 while not self._stopping.is_set():
                     try:
                         self._work(pool, heart)
