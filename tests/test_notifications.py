@@ -573,7 +573,7 @@ def test_the_pages_show_a_secret_once_and_the_log_says_what_happened(
     log = client.get("/notifications/deliveries/").content.decode()
     assert "Test: A test of the channel pager, sent by nora" in log
     assert (
-        "answered 404" in log and "It refused the message (404). Check the address." in log and "next" in log
+        "answered 200" in log and "It refused the message (404). Check the address." in log and "next" in log
     )
     delivery = NotificationDelivery.objects.get(notice="test")
     client.post(f"/notifications/deliveries/{delivery.pk}/again")
@@ -615,3 +615,79 @@ def test_a_channel_that_cannot_be_is_refused(fields: dict[str, Any], manager: Us
     with pytest.raises(ActionError):
         a_channel(manager, **({"url": "https://hooks.example.com/"} | fields))
     assert not NotificationChannel.objects.exists()
+
+
+RECORD = """
+// What the browser is asked for and shows, beside doing it; and a tab that is in the background when told so.
+window.shown = [];
+window.asked = 0;
+const real = window.Notification;
+window.Notification = class extends real {
+  constructor(title, options) {
+    super(title, options);
+    window.shown.push([title, options.body, options.tag]);
+  }
+  static requestPermission() { window.asked += 1; return real.requestPermission(); }
+};
+Object.defineProperty(document, "hidden", { get: () => Boolean(window.away) });
+"""
+
+ASK = """
+from tests.factories import a_run, a_waiting_call
+a_waiting_call(a_run("{question}"))
+"""
+
+
+@pytest.mark.browser
+@pytest.mark.server
+def test_the_browser_shows_new_approvals_only_when_asked_to_and_away(browser: Any, tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+
+    def ask(question: str) -> None:
+        asked = installation.command("shell", "-v0", "-c", ASK.format(question=question))
+        assert asked.returncode == 0, asked.stderr
+
+    try:
+        assert installation.command("migrate", "-v0").returncode == 0
+        ask("before")
+        made = installation.command(
+            "shell",
+            "-v0",
+            "-c",
+            "from django.contrib.auth.models import User; User.objects.create_user('olga')",
+        )
+        assert made.returncode == 0, made.stderr
+        base = installation.serve()
+        context = browser.new_context(base_url=base, permissions=["notifications"])
+        page = context.new_page()
+        problems: list[str] = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+        page.add_init_script(RECORD)
+        page.goto(installation.command("signinlink", "olga", "--base-url", base).stdout.strip())
+        page.goto("/approvals/")
+        assert page.evaluate("[asked, localStorage.length]") == [0, 0], "nothing is asked without a click"
+        with page.expect_response("**/approvals/pending.json"):
+            page.get_by_role("button", name="Notify me in this browser").click()
+        page.get_by_role("button", name="Notified in this browser: stop").wait_for()
+        assert page.evaluate("asked") == 1
+
+        with page.expect_response("**/approvals/pending.json"):
+            ask("somebody looks")
+        page.evaluate("window.away = true")
+        ask("nobody looks")
+        page.wait_for_function("shown.length > 0")
+        newest = max(row[0] for row in installation.rows("SELECT id FROM runs_approval"))
+        assert page.evaluate("shown") == [
+            [
+                "Approve? Revert api from v2.14.0 to v2.13.2",
+                "production · incident · run 3",
+                f"agentops-approval-{newest}",
+            ]
+        ]
+        page.get_by_role("button", name="Notified in this browser: stop").click()
+        page.get_by_role("button", name="Notify me in this browser").wait_for()
+        assert not problems
+        context.close()
+    finally:
+        installation.close()

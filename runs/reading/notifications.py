@@ -24,18 +24,6 @@ SHOWN = {
 
 
 @dataclass(frozen=True)
-class ChannelRow:
-    """A channel and how its latest message went."""
-
-    channel: NotificationChannel
-    last: NotificationDelivery | None
-
-    @property
-    def last_badge(self) -> str:
-        return SHOWN[self.last.state] if self.last else ""
-
-
-@dataclass(frozen=True)
 class DeliveryRow:
     """One message as the log shows it."""
 
@@ -63,6 +51,14 @@ class DeliveryRow:
 
 
 @dataclass(frozen=True)
+class ChannelRow:
+    """A channel and how its latest message went."""
+
+    channel: NotificationChannel
+    last: DeliveryRow | None
+
+
+@dataclass(frozen=True)
 class Log:
     """A page of deliveries, newest first."""
 
@@ -78,7 +74,8 @@ def read_channels() -> list[ChannelRow]:
         NotificationChannel.objects.annotate(latest=Subquery(latest.values("pk")[:1]))[:MOST_CHANNELS]
     )
     found = NotificationDelivery.objects.in_bulk([c.latest for c in channels if c.latest])
-    return [ChannelRow(channel, found.get(channel.latest)) for channel in channels]
+    last = {pk: DeliveryRow(delivery) for pk, delivery in found.items()}
+    return [ChannelRow(channel, last.get(channel.latest)) for channel in channels]
 
 
 def read_deliveries(
