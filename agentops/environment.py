@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -47,6 +48,14 @@ def number(name: str, default: str) -> Decimal:
 def words(name: str, default: str = "") -> list[str]:
     """A comma-separated list."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def address(name: str) -> str:
+    """The address of a site without the slash at its end, or an empty text."""
+    value = text(name, "").rstrip("/")
+    if value and not re.fullmatch(r"https?://[^\s/<>|]+(/[^\s<>|]*)?", value):
+        raise ImproperlyConfigured(f"{name}={value!r} is no address: write https://agents.example.com.")
+    return value
 
 
 def private_network(name: str) -> Private:

@@ -424,11 +424,17 @@ def environment_mailers(value: str) -> dict[str, dict[str, Any]]:
         return environment.mailers("AGENTOPS_MAIL", 5)
 
 
-def test_mail_settings_are_read_or_refused_in_a_sentence() -> None:
+def test_settings_are_read_or_refused_in_a_sentence() -> None:
     options = environment_mailers("smtp://olga:p%40ss@mail.example.com:2525")["default"]["OPTIONS"]
     assert (options["password"], options["port"], options["use_tls"]) == ("p@ss", 2525, True)
     assert environment_mailers("smtps://mail.example.com")["default"]["OPTIONS"]["use_ssl"]
     assert "console" in environment_mailers("console:")["default"]["BACKEND"]
+    with pytest.MonkeyPatch.context() as variables:
+        variables.setenv("AGENTOPS_URL", "agents.example.com/")
+        with pytest.raises(ImproperlyConfigured, match="is no address: write https"):
+            environment.address("AGENTOPS_URL")
+        variables.setenv("AGENTOPS_URL", "https://agents.example.com/")
+        assert environment.address("AGENTOPS_URL") == "https://agents.example.com"
     with pytest.raises(ImproperlyConfigured, match="AGENTOPS_MAIL is no mail address"):
         environment_mailers("mail.example.com")
 
