@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
+
+from runs.outgoing import Private
 
 
 def text(name: str, default: str) -> str:
@@ -52,6 +56,55 @@ def one_of(name: str, *choices: str) -> str:
 def words(name: str, default: str = "") -> list[str]:
     """A comma-separated list."""
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
+
+
+def address(name: str) -> str:
+    """The address of a site without the slash at its end, or an empty text."""
+    value = text(name, "").rstrip("/")
+    if value and not re.fullmatch(r"https?://[^\s/<>|]+(/[^\s<>|]*)?", value):
+        raise ImproperlyConfigured(f"{name}={value!r} is no address: write https://agents.example.com.")
+    return value
+
+
+def private_network(name: str) -> Private:
+    """What may be asked in the private network: networks, addresses and host names, separated by commas."""
+    try:
+        return Private.parse(words(name))
+    except ValueError as error:
+        raise ImproperlyConfigured(
+            f"{name}: {error}. List networks and hosts, such as 10.1.0.0/16,hooks.internal."
+        ) from error
+
+
+def mailers(name: str, seconds: float) -> dict[str, dict[str, Any]]:
+    """Django's settings for a mail address: console:, file:///folder, smtp://…, smtps://…; none when unset.
+
+    smtp:// agrees on TLS and sends nothing without; smtp+plain:// is for a relay on the same machine.
+    """
+    value = text(name, "")
+    if not value:
+        return {}
+    parts = urlsplit(value)
+    backend = "django.core.mail.backends.{}.EmailBackend"
+    if parts.scheme == "console":
+        return {"default": {"BACKEND": backend.format("console")}}
+    if parts.scheme == "file" and parts.path.startswith("/"):
+        return {"default": {"BACKEND": backend.format("filebased"), "OPTIONS": {"file_path": parts.path}}}
+    if parts.scheme in {"smtp", "smtps", "smtp+plain"} and parts.hostname:
+        options = {
+            "host": parts.hostname,
+            "port": parts.port,
+            "username": unquote(parts.username or ""),
+            "password": unquote(parts.password or ""),
+            "use_tls": parts.scheme == "smtp",
+            "use_ssl": parts.scheme == "smtps",
+            "timeout": seconds,
+        }
+        return {"default": {"BACKEND": backend.format("smtp"), "OPTIONS": options}}
+    raise ImproperlyConfigured(
+        f"{name} is no mail address: write smtp://user:password@host:587, smtps://…, file:///folder or "
+        "console:."
+    )
 
 
 def database(name: str, url: str) -> dict[str, Any]:

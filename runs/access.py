@@ -48,6 +48,15 @@ def may_decide(user: User | AnonymousUser) -> Permission:
     return Permission(False, "You may look but not decide. Ask an administrator for the permission “decide”.")
 
 
+def may_notify(user: User | AnonymousUser) -> Permission:
+    """May this person manage where people are told of approvals?"""
+    if user.has_perm("runs.notify"):
+        return YES
+    return Permission(
+        False, "You may look but not manage notifications. Ask an administrator for the permission “notify”."
+    )
+
+
 def may_vote(user: User | AnonymousUser, ask: Ask) -> Permission:
     """May this person vote on this approval now?"""
     if not ask.is_open:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from django.urls import path
 
-from runs.views import approvals, budgets, controls, costs, health, outcomes, runs, sign_in, tickets, workers
+from runs.views import (
+    approvals,
+    budgets,
+    controls,
+    costs,
+    health,
+    notifications,
+    outcomes,
+    runs,
+    sign_in,
+    tickets,
+    workers,
+)
 
 urlpatterns = [
     path("", runs.run_list, name="runs"),
@@ -22,8 +34,17 @@ urlpatterns = [
     path("approvals/unknown/", outcomes.lane, name="outcomes"),
     path("approvals/unknown/<int:pk>/", outcomes.outcome, name="outcome"),
     path("approvals/unknown/<int:pk>/resolve/", outcomes.resolve, name="resolve"),
+    path("approvals/pending.json", notifications.pending_json, name="pending-json"),
     path("approvals/<int:pk>/", approvals.approval, name="approval"),
     path("approvals/<int:pk>/decide/", approvals.decide_view, name="decide"),
+    path("notifications/", notifications.channel_list, name="channels"),
+    path("notifications/new", notifications.channel_new, name="channel-new"),
+    path("notifications/<int:pk>/", notifications.channel_page, name="channel"),
+    path("notifications/<int:pk>/test", notifications.test, name="channel-test"),
+    path("notifications/<int:pk>/secret", notifications.secret, name="channel-secret"),
+    path("notifications/<int:pk>/remove", notifications.remove, name="channel-remove"),
+    path("notifications/deliveries/", notifications.deliveries, name="deliveries"),
+    path("notifications/deliveries/<int:pk>/again", notifications.again, name="delivery-again"),
     path("costs/", costs.costs, name="costs"),
     path("budgets/", budgets.budgets, name="budgets"),
     path("budgets/set", budgets.budget_set, name="budget-set"),

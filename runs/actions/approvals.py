@@ -15,6 +15,7 @@ from runs.actions.errors import (
     DigestMismatch,
     MayNotDecide,
 )
+from runs.actions.notifications import notify
 from runs.actions.settling import Refusal, settle_refused
 from runs.models import Approval, ApprovalState, RunStatus, Step, StepStatus, Verdict, Vote
 
@@ -141,6 +142,7 @@ def _close(current: Change, approval: Approval, state: ApprovalState) -> None:
     approval.decided_at = current.now
     approval.save(update_fields=["state", "decided_at", "execute_by"])
     current.event(f"approval.{state}", step=approval.step.seq, approval=approval.pk)
+    notify(current, approval)
 
 
 def _call_of(approval: Approval, current: Change) -> Step:

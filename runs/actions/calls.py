@@ -10,6 +10,7 @@ from typing import Any
 
 from runs.actions import ledger
 from runs.actions.change import Change, Lease, change
+from runs.actions.notifications import notify, notify_end
 from runs.actions.settling import (
     Refusal,
     Result,
@@ -98,6 +99,7 @@ def ask_approval(lease: Lease, seq: int, question: Question) -> None:
             execute_within_seconds=question.execute_within_seconds,
         )
         current.event("approval.asked", step=seq, approval=approval.pk, digest=digest, rule=question.rule)
+        notify(current, approval)
 
 
 def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
@@ -145,6 +147,7 @@ def finish_call(lease: Lease, seq: int, result: Result) -> None:
         step = _move(current, seq, {StepStatus.EXECUTING}, to)
         settle(current, step, result)
         current.event("call.finished", step=seq, status=step.status, error=result.error_kind)
+        notify_end(current, step)
 
 
 def refuse_call(lease: Lease, seq: int, refusal: Refusal) -> None:
@@ -197,6 +200,7 @@ def _redeem(approval: Approval, step: Step, current: Change, tool_version: str) 
         approval.state = problem.kind
         approval.save(update_fields=["state"])
         current.event(f"approval.{problem.kind}", step=step.seq, approval=approval.pk)
+        notify(current, approval)
     settle_refused(current, step, problem)
     return False
 

@@ -16,6 +16,7 @@ from runs.actions.approvals import MAX_REASON_CHARACTERS
 from runs.actions.calls import MAX_STARTS
 from runs.actions.change import Change, Lease, change
 from runs.actions.errors import ActionError, AlreadyResolved, MayNotDecide
+from runs.actions.notifications import notify_end
 from runs.actions.settling import Refusal, Result, not_run, settle, settle_unknown
 from runs.actions.turns import create_note
 from runs.models import Finding, FoundBy, Resolution, Run, Says, Step, StepKind, StepStatus, WhatBecame
@@ -50,12 +51,14 @@ def reconcile_call(
             step.status = StepStatus.SUCCEEDED
             settle(current, step, found.result)
             current.event("call.finished", step=seq, status=step.status, error="", found_by=FoundBy.PROBE)
+            notify_end(current, step)
         elif found.says == Says.DID_NOT_HAPPEN and may_restart:
             _start_again(current, step)
         elif lost is not None:
             step.status = StepStatus.UNKNOWN
             settle(current, step, lost)
             current.event("call.finished", step=seq, status=step.status, error=lost.error_kind)
+            notify_end(current, step)
         else:
             settle_unknown(current, step)
 
@@ -71,6 +74,7 @@ def _start_again(current: Change, step: Step) -> None:
     message = f"It was started {step.attempt} times and did not take effect. Go on without it."
     settle(current, step, not_run(Refusal("unavailable", message)))
     current.event("call.finished", step=step.seq, status=step.status, error="unavailable")
+    notify_end(current, step)
 
 
 def record_late_result(lease: Lease, seq: int, found: Found, *, attempt: int) -> None:

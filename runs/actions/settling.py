@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 from runs.actions.change import Change
+from runs.actions.notifications import notify, notify_end
 from runs.actions.turns import close_attempt, estimate
 from runs.models import Approval, ApprovalState, FoundBy, Says, Step, StepStatus
 
@@ -79,6 +80,7 @@ def settle_unknown(current: Change, step: Step) -> None:
     )
     settle(current, step, not_run(Refusal("outcome_unknown", message)))
     current.event("call.unknown", step=step.seq)
+    notify_end(current, step)
 
 
 def settle_void(current: Change, step: Step, refusal: Refusal) -> None:
@@ -94,6 +96,7 @@ def settle_void(current: Change, step: Step, refusal: Refusal) -> None:
     message = f"It was started, and a probe found that it did not take effect. {refusal.message}"
     settle(current, step, not_run(Refusal(refusal.kind, message)))
     current.event("call.finished", step=step.seq, status=step.status, error=refusal.kind)
+    notify_end(current, step)
 
 
 def invalidate_approval(current: Change, step: Step, reason: str) -> None:
@@ -105,6 +108,7 @@ def invalidate_approval(current: Change, step: Step, reason: str) -> None:
         approval.state = ApprovalState.INVALIDATED
         approval.save(update_fields=["state"])
         current.event("approval.invalidated", step=step.seq, approval=approval.pk, reason=reason)
+        notify(current, approval)
 
 
 def close_open_steps(current: Change) -> None:
@@ -116,6 +120,7 @@ def close_open_steps(current: Change) -> None:
         approval.decided_at = current.now
         approval.save(update_fields=["state", "decided_at"])
         current.event("approval.cancelled", step=approval.step.seq, approval=approval.pk)
+        notify(current, approval)
     for step in Step.objects.filter(run=current.run, status__in=OPEN).order_by("seq"):
         if step.status == StepStatus.EXECUTING and step.effect != "read":
             settle_unknown(current, step)

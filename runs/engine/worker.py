@@ -21,6 +21,7 @@ from runs import actions, pool
 from runs.actions import Lease
 from runs.engine.drive import drive
 from runs.engine.presence import Presence
+from runs.engine.sender import Sender
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class Worker:
         """Work until `stop`; returns when the last thread has left. An unreachable database is waited for."""
         source: Source = import_string(SOURCES[connection.vendor])(self)
         try:
-            with self._heart:
+            with self._heart, Sender():
                 while not self.stopping.is_set():
                     try:
                         source.serve()

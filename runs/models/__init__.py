@@ -4,6 +4,14 @@ from runs.models.access import SignInLink, token_hash
 from runs.models.approval import Approval, ApprovalState, Verdict, Vote
 from runs.models.budget import AtLimit, Budget, BudgetChange, Period, Scope, Spending
 from runs.models.event import Event, event_hash
+from runs.models.notification import (
+    UNDER_WAY,
+    ChannelKind,
+    DeliveryState,
+    NoticeKind,
+    NotificationChannel,
+    NotificationDelivery,
+)
 from runs.models.outcome import Finding, FoundBy, Resolution, Says, WhatBecame
 from runs.models.run import CONTINUED, ENDED, Run, RunStatus
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
@@ -14,14 +22,20 @@ __all__ = [
     "ENDED",
     "GOOD_ENDS",
     "SETTLED",
+    "UNDER_WAY",
     "Approval",
     "ApprovalState",
     "AtLimit",
     "Budget",
     "BudgetChange",
+    "ChannelKind",
+    "DeliveryState",
     "Event",
     "Finding",
     "FoundBy",
+    "NoticeKind",
+    "NotificationChannel",
+    "NotificationDelivery",
     "Period",
     "Resolution",
     "Run",

@@ -5,12 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-import socket
-import threading
-import time
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ssl import SSLContext
@@ -18,6 +14,7 @@ from typing import Any, NoReturn
 
 import httpx2
 
+from tools.backends.deadline import Deadline
 from tools.base import ErrorKind, ToolError
 
 MOST_BYTES = 8_000_000  # of one answer, decompressed
@@ -71,7 +68,7 @@ class Client:
         timeout, rate_limited (with the wait asked for), auth, not_configured, invalid_argument,
         too_expensive, bad_response. Text of the backend is in `data` only.
         """
-        with _Deadline(deadline_seconds) as deadline:
+        with Deadline(deadline_seconds) as deadline:
             try:
                 status, headers, body = self._read(path, parameters, deadline)
             except httpx2.InvalidURL:
@@ -85,7 +82,7 @@ class Client:
         return self._parsed(headers, body)
 
     def _read(
-        self, path: str, parameters: Mapping[str, str | int | float] | None, deadline: _Deadline
+        self, path: str, parameters: Mapping[str, str | int | float] | None, deadline: Deadline
     ) -> tuple[int, httpx2.Headers, bytes]:
         request = self._client.build_request(
             "GET",
@@ -158,7 +155,7 @@ class Client:
             data={} if said is None else {"backend_said": said},
         )
 
-    def _broken(self, error: Exception, deadline: _Deadline) -> NoReturn:
+    def _broken(self, error: Exception, deadline: Deadline) -> NoReturn:
         """The connection, or what came over it, was not what HTTP promises."""
         if deadline.is_over or isinstance(error, httpx2.ReadTimeout | httpx2.WriteTimeout):
             self._too_slow(deadline)
@@ -168,7 +165,7 @@ class Client:
             self._fail("not_configured", f"has an address that cannot be used. {_NO_RETRY}")
         self._fail("unavailable", "cannot be reached.", retryable=True)
 
-    def _too_slow(self, deadline: _Deadline) -> NoReturn:
+    def _too_slow(self, deadline: Deadline) -> NoReturn:
         said = f"did not answer completely within {deadline.seconds:g} s. Ask for less."
         self._fail("timeout", said, retryable=True)
 
@@ -201,47 +198,6 @@ class _Body:
             return
         self.content += unpacker.decompress(chunk, max(1, self._limit + 1 - len(self.content)))
         self.consumed += len(chunk) - len(unpacker.unconsumed_tail)
-
-
-class _Deadline:
-    """Cuts the connection of one request when the time is over.
-
-    Timeouts of a socket start again with every byte, also while headers drip in.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = max(0.001, seconds)
-        self.answering = False  # the headers of the answer have arrived
-        self._until = time.monotonic() + self.seconds
-        self._socket: socket.socket | None = None
-        self._lock = threading.Lock()
-        self._timer = threading.Timer(self.seconds, self._cut)
-        self._timer.daemon = True
-
-    def __enter__(self) -> _Deadline:
-        self._timer.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-
-    @property
-    def is_over(self) -> bool:
-        return time.monotonic() >= self._until
-
-    def watch(self, event: str, details: Mapping[str, Any]) -> None:
-        """Called by the HTTP library: remembers the socket of each new connection."""
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            with self._lock:
-                self._socket = details["return_value"].get_extra_info("socket")
-            if self.is_over:
-                self._cut()
-
-    def _cut(self) -> None:
-        with self._lock:
-            if self._socket is not None:
-                with suppress(OSError):  # closed already
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -5,3 +5,4 @@ import "./clocks.js";
 import "./forms.js";
 import "./trace.js";
 import "./keys.js";
+import "./notify.js";

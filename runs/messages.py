@@ -1,0 +1,138 @@
+"""What a message says: from the facts of an event to the body of a webhook or an e-mail. Pure.
+
+Every word is ours or a plain fact. Nothing that an agent wrote gets here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+MOST_SLACK_HEADER = 150
+
+HEADS = {
+    "approval.asked": "Approve?",
+    "approval.expiring": "Still undecided:",
+    "approval.expired": "Expired:",
+    "approval.withdrawn": "Withdrawn:",
+    "test": "Test:",
+}
+OUTCOMES = {
+    "approved": "Approved:",
+    "rejected": "Rejected:",
+    "succeeded": "Succeeded:",
+    "failed": "Failed:",
+    "unknown": "Outcome unknown:",
+}
+
+
+def title(notice: str, facts: Mapping[str, Any]) -> str:
+    """One line: what happened, then the headline of the card."""
+    head = HEADS.get(notice) or OUTCOMES.get(facts["outcome"], "")
+    return f"{head} {facts['headline']}"
+
+
+def explanation(notice: str, facts: Mapping[str, Any]) -> str:
+    """What it means for whoever reads it, in a sentence or two."""
+    outcome = facts["outcome"]
+    if notice in {"approval.asked", "approval.expiring"}:
+        undo = "It can be undone." if facts["reversible"] else "It cannot be undone."
+        votes = f" It needs {facts['quorum']} votes." if facts["quorum"] > 1 else ""
+        return f"{undo}{votes} Without a decision by {_time(facts['expires_at'])} it is refused."
+    if notice == "approval.decided":
+        then = "It runs once." if outcome == "approved" else "It does not run; the agent is told why."
+        return f"{outcome.capitalize()} by {facts['by']}. {then}"
+    if notice == "approval.expired":
+        return "The deadline passed. It did not run, and the agent was told so."
+    if notice == "approval.withdrawn":
+        return "Nobody has to decide any more: the run ended, or the call changed. It did not run."
+    if notice == "call.ended":
+        return {
+            "succeeded": "The approved call ran and succeeded.",
+            "failed": "The approved call ran and reported an error.",
+        }.get(
+            outcome, "The approved call started and its result was never recorded. Look at what it changed."
+        )
+    return "If you read this, the channel works."
+
+
+def facts_shown(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The facts beside the title, as label and value."""
+    if "run" not in facts:
+        return []
+    agent = f"{facts['agent']} (simulated)" if facts["simulated"] else str(facts["agent"])
+    return [
+        ("Environment", str(facts["environment"])),
+        ("Agent", agent),
+        ("Run", str(facts["run"])),
+        ("Deadline", _time(facts["expires_at"])),
+    ]
+
+
+def link(facts: Mapping[str, Any], base_url: str) -> str:
+    """The address of the card; empty without a base address, and for what has no card."""
+    return f"{base_url}/approvals/{facts['approval']}/" if base_url and "approval" in facts else ""
+
+
+def json_body(notice: str, facts: Mapping[str, Any], base_url: str) -> bytes:
+    """Our own body: {"type", "timestamp", "title", "text", "data"}."""
+    body = {
+        "type": notice,
+        "timestamp": facts["at"],
+        "title": title(notice, facts),
+        "text": explanation(notice, facts),
+        "data": {**facts, "link": link(facts, base_url)},
+    }
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def slack_body(notice: str, facts: Mapping[str, Any], base_url: str) -> bytes:
+    """{"text", "blocks"}; Mattermost and others that take Slack's webhooks show the text.
+
+    What is not ours stands in plain text blocks or is escaped: it cannot mention people or make links.
+    """
+    said = title(notice, facts)
+    address = link(facts, base_url)
+    linked = f" <{address}|Open the card>" if address else ""
+    lines = [_plain(f"{label}: {value}") for label, value in facts_shown(facts)]
+    blocks: list[dict[str, Any]] = [
+        {"type": "header", "text": _plain(said[:MOST_SLACK_HEADER])},
+        {"type": "section", "text": _plain(explanation(notice, facts))},
+    ]
+    if lines:
+        blocks.append({"type": "context", "elements": lines})
+    if address:
+        button = {"type": "button", "text": _plain("Open the card"), "url": address, "style": "primary"}
+        blocks.append({"type": "actions", "elements": [button]})
+    text = f"{_escaped(said)}\n{_escaped(explanation(notice, facts))}{linked}"
+    return json.dumps({"text": text, "blocks": blocks}, ensure_ascii=False).encode()
+
+
+def mail(notice: str, facts: Mapping[str, Any], base_url: str) -> tuple[str, str]:
+    """Subject and plain text."""
+    address = link(facts, base_url)
+    parts = [title(notice, facts), explanation(notice, facts)]
+    shown = facts_shown(facts)
+    if shown:
+        parts.append("\n".join(f"{label}: {value}" for label, value in shown))
+    if address:
+        parts.append(f"Look at the card and decide: {address}" if _is_open(notice) else address)
+    return f"[agentops] {title(notice, facts)}"[:200], "\n\n".join(parts) + "\n"
+
+
+def _is_open(notice: str) -> bool:
+    return notice in {"approval.asked", "approval.expiring"}
+
+
+def _time(text: str) -> str:
+    return f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M} UTC"
+
+
+def _plain(text: str) -> dict[str, Any]:
+    return {"type": "plain_text", "text": text, "emoji": False}
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
