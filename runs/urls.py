@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from runs.views import approvals, controls, costs, health, runs, sign_in, tickets, workers
+from runs.views import approvals, controls, costs, health, receipts, runs, sign_in, tickets, workers
 
 urlpatterns = [
     path("", runs.run_list, name="runs"),
@@ -17,6 +17,7 @@ urlpatterns = [
     path("runs/<uuid:request_id>/fork", controls.fork, name="run-fork"),
     path("runs/<uuid:request_id>/ask", controls.ask, name="run-ask"),
     path("runs/<uuid:request_id>.json", runs.run_json, name="run-json"),
+    path("runs/<uuid:request_id>/steps/<int:step>/receipt.json", receipts.receipt, name="receipt"),
     path("approvals/", approvals.queue, name="approvals"),
     path("approvals/decided/", approvals.decided, name="approvals-decided"),
     path("approvals/<int:pk>/", approvals.approval, name="approval"),

@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 from runs.actions.change import Change, Lease, change
-from runs.actions.proof import asked, digest_parts, sha256
 from runs.actions.settling import Refusal, Result, not_run, settle, settle_refused, settle_unknown
 from runs.models import Approval, ApprovalState, Step, StepStatus
+from runs.models.proof import asked, digest_parts, sha256
 
 MAX_STARTS = 3  # a call that ends its process each time is not started for ever
 

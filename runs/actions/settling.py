@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from runs.actions.change import Change
 from runs.actions.turns import close_attempt, estimate
 from runs.models import Approval, ApprovalState, Step, StepStatus
+from runs.models.proof import sha256
 
 RESULT_SUMMARY = 300
 SETTLED_CALL = (
@@ -67,7 +68,7 @@ def settle_refused(current: Change, step: Step, refusal: Refusal) -> None:
     """Mark the call refused and write the result the model will read."""
     step.status = StepStatus.REFUSED
     settle(current, step, not_run(refusal))
-    current.event("call.refused", step=step.seq, reason=refusal.kind)
+    current.event("call.refused", step=step.seq, reason=refusal.kind, result_sha256=sha256(step.result))
 
 
 def settle_unknown(current: Change, step: Step) -> None:
@@ -78,7 +79,7 @@ def settle_unknown(current: Change, step: Step) -> None:
         "Read the state of production. Do not repeat the call."
     )
     settle(current, step, not_run(Refusal("outcome_unknown", message)))
-    current.event("call.unknown", step=step.seq)
+    current.event("call.unknown", step=step.seq, result_sha256=sha256(step.result))
 
 
 def close_open_steps(current: Change) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from runs.models import Approval, Step
+from runs.models.approval import Approval
+from runs.models.step import Step
 
 
 def sha256(text: str) -> str:
