@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import path
 
-from runs.views import approvals, controls, costs, health, receipts, runs, sign_in, tickets, workers
+from runs.views import approvals, controls, costs, health, history, receipts, runs, sign_in, tickets, workers
 
 urlpatterns = [
     path("", runs.run_list, name="runs"),
@@ -19,7 +19,10 @@ urlpatterns = [
     path("runs/<uuid:request_id>.json", runs.run_json, name="run-json"),
     path("runs/<uuid:request_id>/steps/<int:step>/receipt.json", receipts.receipt, name="receipt"),
     path("approvals/", approvals.queue, name="approvals"),
-    path("approvals/decided/", approvals.decided, name="approvals-decided"),
+    path("approvals/history/", history.history, name="approvals-history"),
+    path("approvals/history.csv", history.export, {"kind": "csv"}, name="approvals-csv"),
+    path("approvals/history.jsonl", history.export, {"kind": "jsonl"}, name="approvals-jsonl"),
+    path("approvals/decided/", history.decided, name="approvals-decided"),
     path("approvals/<int:pk>/", approvals.approval, name="approval"),
     path("approvals/<int:pk>/decide/", approvals.decide_view, name="decide"),
     path("costs/", costs.costs, name="costs"),

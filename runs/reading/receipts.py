@@ -63,10 +63,7 @@ def _read(run: Run, seq: int) -> dict[str, Any]:
         "format": FORMAT,
         "made_at": timezone.now().isoformat(),
         "made_by": f"agentops {settings.VERSION}",
-        "run": {
-            **{"request_id": str(run.request_id), "agent": run.agent, "started_by": run.started_by},
-            **{"events": len(events), "head": events[-1]["hash"] if events else ""},
-        },
+        "run": _run(run, events),
         "call": {
             "step": step.seq,
             "tool_use_id": step.tool_use_id,
@@ -97,6 +94,16 @@ def _why_none(run: Run, seq: int) -> str:
     if step.kind != StepKind.TOOL:
         return f"Step {seq} is no tool call, so nobody was asked about it."
     return f"Step {seq} needed no approval: only gated calls have receipts."
+
+
+def _run(run: Run, events: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "request_id": str(run.request_id),
+        "agent": run.agent,
+        "started_by": run.started_by,
+        "events": len(events),
+        "head": events[-1]["hash"] if events else "",
+    }
 
 
 def _event(event: Event) -> dict[str, Any]:

@@ -18,7 +18,7 @@ SECTIONS = {
     "run-new": "runs",
     "approvals": "approvals",
     "approval": "approvals",
-    "approvals-decided": "approvals",
+    "approvals-history": "approvals",
     "decide": "approvals",
     "costs": "costs",
     "tickets": "tickets",
