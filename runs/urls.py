@@ -20,6 +20,7 @@ urlpatterns = [
     path("runs/<uuid:request_id>/steps/<int:step>/receipt.json", receipts.receipt, name="receipt"),
     path("approvals/", approvals.queue, name="approvals"),
     path("approvals/history/", history.history, name="approvals-history"),
+    path("approvals/reviewing/", history.reviewing, name="reviewing"),
     path("approvals/history.csv", history.export, {"kind": "csv"}, name="approvals-csv"),
     path("approvals/history.jsonl", history.export, {"kind": "jsonl"}, name="approvals-jsonl"),
     path("approvals/decided/", history.decided, name="approvals-decided"),

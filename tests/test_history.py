@@ -126,12 +126,12 @@ def test_it_asks_the_same_few_questions_however_much_it_shows(
 ) -> None:
     address = "/approvals/history/?state=approved&voter=olga&q=revert"
     decided(operator)
-    # session, user, permissions, page, its votes, what the filters offer (2), counts of the day, pending
-    with django_assert_num_queries(9):
+    # session, user, permissions (2), page, its votes, what the filters offer (2), counts of the day, pending
+    with django_assert_num_queries(11):
         page.get(address)
     for _ in range(4):
         decided(operator)
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(11):
         page.get(address)
 
 

@@ -19,6 +19,7 @@ SECTIONS = {
     "approvals": "approvals",
     "approval": "approvals",
     "approvals-history": "approvals",
+    "reviewing": "approvals",
     "decide": "approvals",
     "costs": "costs",
     "tickets": "tickets",

@@ -7,15 +7,18 @@ from datetime import timedelta
 from itertools import batched
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
+from runs.access import may_decide
 from runs.reading.history import STATES, HistoryQuery, read_all, read_choices, read_history
 from runs.reading.history_export import csv_lines, json_lines
 from runs.reading.queue import decided_counts
+from runs.reading.reviewing import PERIODS, find_period, read_reviewing
 from runs.views.errors import allow
 from runs.views.viewer import viewer_of
 
@@ -60,6 +63,20 @@ def export(request: HttpRequest, kind: str) -> HttpResponseBase:
     name = f"approvals-{now:%Y-%m-%d}.{kind}"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
+
+
+@allow(*READ)
+def reviewing(request: HttpRequest) -> HttpResponse:
+    """How reviewing goes, for people who decide."""
+    if not may_decide(request.user):
+        raise PermissionDenied("This page is for people who decide on approvals.")
+    now = timezone.now()
+    context = {
+        "report": read_reviewing(find_period(request.GET.get("days", "")), now=now),
+        "periods": PERIODS,
+        "counts": decided_counts(now - DAY),
+    }
+    return render(request, "approvals/reviewing.html", context)
 
 
 def _body(request: HttpRequest, lines: Iterator[str]) -> Iterable[str] | AsyncIterator[str]:
