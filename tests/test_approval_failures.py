@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +37,13 @@ def post(client: Client, approval: Approval, verdict: str = "approve", **fields:
     form = {"verdict": verdict, "revision": approval.revision, "digest": approval.digest} | fields
     response = client.post(f"/approvals/{approval.pk}/decide/", form)
     return response.status_code, response.content.decode()
+
+
+def test_every_test_that_the_documentation_names_is_there() -> None:
+    folder = Path(__file__).parent
+    tests = "".join(path.read_text() for path in folder.glob("test_*.py"))
+    named = re.findall(r"`(test_\w+)`", (folder.parent / "docs/approvals.md").read_text())
+    assert named and [name for name in named if f"def {name}(" not in tests] == []
 
 
 def two_calls_of_one_tool() -> tuple[actions.Lease, list[Step], list[Approval]]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.db import connections
 from django.test import AsyncClient, Client
 from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
@@ -179,16 +180,16 @@ def test_a_long_export_is_read_in_batches_and_complete(
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_it_is_streamed_by_the_real_server_interface_too(
+async def test_it_is_streamed_by_an_asynchronous_server_too(
     operator: User, async_client: AsyncClient
 ) -> None:
-
     await sync_to_async(decided)(operator)
     await async_client.aforce_login(operator)
     response = await async_client.get("/approvals/history.jsonl")
     assert response.is_async  # type: ignore[attr-defined]
     parts = [part async for part in response.streaming_content]  # type: ignore[attr-defined]
     assert json.loads(b"".join(parts))["headline"] == "Revert api"
+    await sync_to_async(connections.close_all)()
 
 
 # ------------------------------------------------------------------ time on the card
