@@ -66,6 +66,7 @@ class DecisionForm(forms.Form):
     )
     revision = forms.IntegerField(min_value=1)
     digest = forms.RegexField(r"^[0-9a-f]{64}$")
+    seen = forms.CharField(required=False, max_length=200)  # signed: since when the card was before them
     why = forms.MultipleChoiceField(required=False, choices=list(REASONS.items()))
     say = forms.CharField(required=False)
     confirm = forms.CharField(required=False, max_length=200)

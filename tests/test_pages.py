@@ -488,7 +488,7 @@ def test_who_has_voted_waits_for_the_others(page: Client) -> None:
 def test_decisions_are_kept_with_who_why_and_how_it_ended(page: Client) -> None:
     _, _, approval = a_waiting_call()
     decide(page, approval, "reject", say="not now")
-    html = text_of(page, "/approvals/decided/")
+    html = text_of(page, "/approvals/history/")
     assert "Rejected" in html
     assert "olga" in html
     assert "not now" in html
@@ -498,7 +498,7 @@ def test_decisions_are_kept_with_who_why_and_how_it_ended(page: Client) -> None:
 
 def test_an_empty_queue_says_so(page: Client) -> None:
     assert "Nothing waits for you" in text_of(page, "/approvals/")
-    assert "Nothing was decided yet" in text_of(page, "/approvals/decided/")
+    assert "Nothing was decided yet" in text_of(page, "/approvals/history/")
 
 
 @pytest.mark.parametrize("pk", ["1", "99999999999999999999999"])

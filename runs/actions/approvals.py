@@ -30,8 +30,11 @@ def decide(
     reason: str = "",
     revision: int,
     digest: str,
+    seconds_on_card: float | None = None,
 ) -> Approval:
     """Record one person's vote on exactly these bytes; on quorum or on one reject the call moves.
+
+    `seconds_on_card`: how long this person had the question before them, None when nobody knows.
 
     Raises MayNotDecide, DigestMismatch, ApprovalExpired, AlreadyDecided; nothing is written then, except
     that an approval found past its deadline is marked expired.
@@ -54,7 +57,7 @@ def decide(
         else:
             refused = _why_void(approval, voter, revision, digest)
             if refused is None:
-                _vote(current, approval, voter, Verdict(verdict), reason)
+                _vote(current, approval, voter, Verdict(verdict), reason, seconds_on_card)
     if refused is not None:
         raise refused
     return approval
@@ -88,7 +91,14 @@ def _why_void(approval: Approval, voter: User, revision: int, digest: str) -> Ac
     return None
 
 
-def _vote(current: Change, approval: Approval, voter: User, verdict: Verdict, reason: str) -> None:
+def _vote(
+    current: Change,
+    approval: Approval,
+    voter: User,
+    verdict: Verdict,
+    reason: str,
+    seconds_on_card: float | None,
+) -> None:
     Vote.objects.create(
         approval=approval,
         revision=approval.revision,
@@ -96,6 +106,7 @@ def _vote(current: Change, approval: Approval, voter: User, verdict: Verdict, re
         voter=voter,
         verdict=verdict,
         reason=reason,
+        seconds_on_card=seconds_on_card,
         at=current.now,
     )
     step = _call_of(approval, current)
@@ -103,9 +114,11 @@ def _vote(current: Change, approval: Approval, voter: User, verdict: Verdict, re
         "approval.vote",
         step=step.seq,
         approval=approval.pk,
+        voter=voter.pk,
         verdict=verdict,
         digest=approval.digest,
         reason=reason,
+        seconds_on_card=seconds_on_card,
         self_approval=current.run.created_by_id == voter.pk,
     )
     if verdict == Verdict.REJECT:

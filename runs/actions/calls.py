@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +21,7 @@ from runs.actions.settling import (
     settle_void,
 )
 from runs.models import Approval, ApprovalState, Step, StepStatus
+from runs.models.proof import asked, digest_parts, sha256
 
 MAX_STARTS = 3  # a call that ends its process each time is not started for ever
 
@@ -49,18 +49,10 @@ def action_digest(
     step: Step, arguments: str, *, tool_version: str, revision: int, rule: str, environment: str
 ) -> str:
     """SHA-256 that binds a vote to this call, this version of this tool, these bytes, this rule."""
-    parts = [
-        "approval-v1",
-        str(step.run.request_id),
-        step.tool_use_id,
-        revision,
-        step.name,
-        tool_version,
-        arguments,
-        rule,
-        environment,
-    ]
-    return hashlib.sha256(json.dumps(parts, ensure_ascii=True).encode()).hexdigest()
+    parts = digest_parts(
+        step, arguments, tool_version=tool_version, revision=revision, rule=rule, environment=environment
+    )
+    return sha256(json.dumps([*parts.values()], ensure_ascii=True))
 
 
 def allow_call(lease: Lease, seq: int, *, rule: str) -> None:
@@ -98,7 +90,7 @@ def ask_approval(lease: Lease, seq: int, question: Question) -> None:
             expires_at=current.now + timedelta(seconds=question.decide_within_seconds),
             execute_within_seconds=question.execute_within_seconds,
         )
-        current.event("approval.asked", step=seq, approval=approval.pk, digest=digest, rule=question.rule)
+        current.event("approval.asked", step=seq, **asked(approval))
         notify(current, approval)
 
 
@@ -134,7 +126,7 @@ def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
             "call.started",
             step=seq,
             summary=step.summary,
-            arguments_sha256=hashlib.sha256(arguments.encode()).hexdigest(),
+            arguments_sha256=sha256(arguments),
         )
     return arguments
 
@@ -146,7 +138,13 @@ def finish_call(lease: Lease, seq: int, result: Result) -> None:
         to = StepStatus.UNKNOWN if result.is_unknown else to
         step = _move(current, seq, {StepStatus.EXECUTING}, to)
         settle(current, step, result)
-        current.event("call.finished", step=seq, status=step.status, error=result.error_kind)
+        current.event(
+            "call.finished",
+            step=seq,
+            status=step.status,
+            error=result.error_kind,
+            result_sha256=sha256(result.text),
+        )
         notify_end(current, step)
 
 
@@ -174,7 +172,13 @@ def recover_call(lease: Lease, seq: int, *, repeatable: bool) -> None:
             step.status = StepStatus.FAILED
             message = f"It was started {step.attempt} times and never answered. Go on without it."
             settle(current, step, not_run(Refusal("unavailable", message)))
-            current.event("call.finished", step=seq, status=step.status, error="unavailable")
+            current.event(
+                "call.finished",
+                step=seq,
+                status=step.status,
+                error="unavailable",
+                result_sha256=sha256(step.result),
+            )
         else:
             settle_unknown(current, step)
 

@@ -18,6 +18,11 @@ from runs.actions import rows
 from runs.actions.errors import LeaseLost
 from runs.models import Event, Run, RunStatus, Step, event_hash
 
+# After these a run has got on: a worker that dies next begins a new count of takeovers.
+PROGRESS = frozenset(
+    {"model.finished", "call.finished", "call.refused", "call.unknown", "approval.asked", "note.added"}
+)
+
 # SQLite has one writer. Threads of one process queue here, where waiting is fair; SQLite's own busy
 # handler lets some of them starve.
 _writer = threading.Lock()
@@ -122,6 +127,8 @@ class Change:
             )
         )
         self.set(last_event=seq, last_event_hash=digest)
+        if kind in PROGRESS and self.run.takeovers:
+            self.set(takeovers=0)
 
     def save(self) -> None:
         """Write events and run; called once, by whoever opened the change."""

@@ -39,6 +39,7 @@ def claim(run_id: int, owner: str) -> Lease | None:
             lease_owner=owner,
             lease_until=now + timedelta(seconds=settings.AGENTOPS_LEASE_SECONDS),
             fence=run.fence + 1,
+            takeovers=run.takeovers + 1 if lost else 0,
             retry_at=None,
             reason="",
             explanation="",

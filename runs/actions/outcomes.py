@@ -20,6 +20,7 @@ from runs.actions.notifications import notify_end
 from runs.actions.settling import Refusal, Result, not_run, settle, settle_unknown
 from runs.actions.turns import create_note
 from runs.models import Finding, FoundBy, Resolution, Run, Says, Step, StepKind, StepStatus, WhatBecame
+from runs.models.proof import sha256
 
 OUTCOME = "outcome"  # notes of this name, with the number of their call, tell the model what a person found
 
@@ -50,17 +51,23 @@ def reconcile_call(
         if found.says == Says.HAPPENED and found.result is not None:
             step.status = StepStatus.SUCCEEDED
             settle(current, step, found.result)
-            current.event("call.finished", step=seq, status=step.status, error="", found_by=FoundBy.PROBE)
-            notify_end(current, step)
+            _finished(current, step, "", found_by=FoundBy.PROBE)
         elif found.says == Says.DID_NOT_HAPPEN and may_restart:
             _start_again(current, step)
         elif lost is not None:
             step.status = StepStatus.UNKNOWN
             settle(current, step, lost)
-            current.event("call.finished", step=seq, status=step.status, error=lost.error_kind)
-            notify_end(current, step)
+            _finished(current, step, lost.error_kind)
         else:
             settle_unknown(current, step)
+
+
+def _finished(current: Change, step: Step, error: str, **more: str) -> None:
+    digest = sha256(step.result)
+    current.event(
+        "call.finished", step=step.seq, status=step.status, error=error, result_sha256=digest, **more
+    )
+    notify_end(current, step)
 
 
 def _start_again(current: Change, step: Step) -> None:
@@ -73,8 +80,7 @@ def _start_again(current: Change, step: Step) -> None:
     step.status = StepStatus.FAILED
     message = f"It was started {step.attempt} times and did not take effect. Go on without it."
     settle(current, step, not_run(Refusal("unavailable", message)))
-    current.event("call.finished", step=step.seq, status=step.status, error="unavailable")
-    notify_end(current, step)
+    _finished(current, step, "unavailable")
 
 
 def record_late_result(lease: Lease, seq: int, found: Found, *, attempt: int) -> None:

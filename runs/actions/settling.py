@@ -9,6 +9,7 @@ from runs.actions.change import Change
 from runs.actions.notifications import notify, notify_end
 from runs.actions.turns import close_attempt, estimate
 from runs.models import Approval, ApprovalState, FoundBy, Says, Step, StepStatus
+from runs.models.proof import sha256
 
 RESULT_SUMMARY = 300
 SETTLED_CALL = (
@@ -68,7 +69,7 @@ def settle_refused(current: Change, step: Step, refusal: Refusal) -> None:
     """Mark the call refused and write the result the model will read."""
     step.status = StepStatus.REFUSED
     settle(current, step, not_run(refusal))
-    current.event("call.refused", step=step.seq, reason=refusal.kind)
+    current.event("call.refused", step=step.seq, reason=refusal.kind, result_sha256=sha256(step.result))
 
 
 def settle_unknown(current: Change, step: Step) -> None:
@@ -79,7 +80,7 @@ def settle_unknown(current: Change, step: Step) -> None:
         "Read the state of production. Do not repeat the call."
     )
     settle(current, step, not_run(Refusal("outcome_unknown", message)))
-    current.event("call.unknown", step=step.seq)
+    current.event("call.unknown", step=step.seq, result_sha256=sha256(step.result))
     notify_end(current, step)
 
 
@@ -95,7 +96,13 @@ def settle_void(current: Change, step: Step, refusal: Refusal) -> None:
     step.status = StepStatus.FAILED
     message = f"It was started, and a probe found that it did not take effect. {refusal.message}"
     settle(current, step, not_run(Refusal(refusal.kind, message)))
-    current.event("call.finished", step=step.seq, status=step.status, error=refusal.kind)
+    current.event(
+        "call.finished",
+        step=step.seq,
+        status=step.status,
+        error=refusal.kind,
+        result_sha256=sha256(step.result),
+    )
     notify_end(current, step)
 
 

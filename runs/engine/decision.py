@@ -36,7 +36,8 @@ from runs.engine.moves import (
 from runs.models import CONTINUED, GOOD_ENDS, AtLimit
 
 MAX_ATTEMPTS = 6
-MAX_LOST_WORKERS = 20  # workers that may die in one turn: rarely its fault, but it could be
+MAX_LOST_WORKERS = 20  # workers that may die in one turn, or in a row: rarely its fault, but it could be
+LOOK_AT_THEM = "Look at their memory and logs."
 MAX_LONGER_ANSWERS = 2  # times a cut-off answer is asked for again with more room
 MAX_PAUSED_TURNS = 8
 
@@ -45,6 +46,8 @@ def decide(situation: Situation) -> Move:
     """The next move. A pause that a person asked for comes first, unless the run is over; what a person found
     out is told before the next request, and before an answer counts as the last one.
     """
+    if situation.takeovers >= MAX_LOST_WORKERS:
+        return Finish("failed", WORKER_LOST, f"{situation.takeovers} workers died with it. {LOOK_AT_THEM}")
     move = _next_move(situation)
     if situation.pause_asked_by and not isinstance(move, Finish):
         return Pause(ASKED, f"Paused by {situation.pause_asked_by}.")
@@ -127,7 +130,7 @@ def _after_failure(situation: Situation, last: Attempt) -> Move:
     if failures >= MAX_ATTEMPTS:
         return Finish("failed", last.error_kind, f"{last.error} Tried {failures} times.")
     if deaths >= MAX_LOST_WORKERS:
-        sentence = f"{deaths} workers died in the middle of this turn. Look at their memory and logs."
+        sentence = f"{deaths} workers died in the middle of this turn. {LOOK_AT_THEM}"
         return Finish("failed", WORKER_LOST, sentence)
     until = (last.ended_at or situation.now) + timedelta(seconds=retry_delay(failures, last))
     if until > situation.now:

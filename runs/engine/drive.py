@@ -251,6 +251,7 @@ def situation(run: Run, steps: list[Step]) -> moves.Situation:
         shared=shared(run, steps, now),
         context_window=handing_over.window(configuration["model"], limits),
         untold=run.untold,
+        takeovers=run.takeovers,
     )
 
 

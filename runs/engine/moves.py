@@ -127,6 +127,7 @@ class Situation:
     shared: rooms.Shared = rooms.NOTHING
     context_window: int = 200_000  # tokens of a conversation
     untold: int = 0  # findings of people about unknown outcomes
+    takeovers: int = 0  # workers that died in a row and recorded nothing
 
 
 def is_about_size(move: Move) -> bool:

@@ -14,6 +14,8 @@ from django.utils import timezone
 from runs.models.run import Run
 from runs.models.step import Step
 
+HEADLINE = 300
+
 
 class ApprovalState(models.TextChoices):
     PENDING = "pending", "Pending"
@@ -43,6 +45,7 @@ class Approval(models.Model):
     # What the reviewer sees: {headline, environment, chips, changes, reversible, object}. Written by the
     # tool from arguments and a dry run; never by the model.
     preview = models.TextField()
+    headline = models.CharField(max_length=HEADLINE, blank=True, default="")  # of the preview, to be searched
     state = models.CharField(max_length=12, choices=ApprovalState, default=ApprovalState.PENDING)
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()  # to decide
@@ -71,6 +74,16 @@ class Approval(models.Model):
     def __str__(self) -> str:
         return f"approval {self.pk} of step {self.step_id}: {self.state}"
 
+    def save(self, **options: Any) -> None:
+        """Store it; the headline follows the preview."""
+        names = options.get("update_fields")
+        if names is None or "preview" in names:
+            headline = str(self.card.get("headline") or "").encode("utf-8", "replace").decode()
+            self.headline = headline.replace("\0", "")[:HEADLINE]
+            if names is not None:
+                options["update_fields"] = {*names, "headline"}
+        super().save(**options)
+
     @property
     def is_open(self) -> bool:
         return self.state == ApprovalState.PENDING
@@ -92,6 +105,7 @@ class Vote(models.Model):
     voter = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="votes")
     verdict = models.CharField(max_length=8, choices=Verdict)
     reason = models.TextField(blank=True, default="")
+    seconds_on_card = models.FloatField(null=True, blank=True)  # None: nobody knows
     at = models.DateTimeField(default=timezone.now)
 
     class Meta:

@@ -94,6 +94,8 @@ class Run(models.Model):
     lease_owner = models.CharField(max_length=100, blank=True, default="")
     lease_until = models.DateTimeField(null=True, blank=True)
     fence = models.PositiveIntegerField(default=0)
+    # Workers that died with it, one after another, without recording anything that was done.
+    takeovers = models.PositiveIntegerField(default=0)
 
     last_event = models.PositiveIntegerField(default=0)
     last_event_hash = models.CharField(max_length=64, blank=True, default="")

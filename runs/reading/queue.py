@@ -14,7 +14,6 @@ from runs.models import Approval, ApprovalState, Run, Step, StepKind
 from runs.reading.asks import Ask, ask_of, with_votes
 
 MAX_PENDING = 100
-MAX_DECIDED = 50
 MAX_PRECEDENTS = 5
 MAX_RESULT = 60_000
 SHORTEST_TRACED = 4
@@ -72,12 +71,6 @@ def read_tickets(pks: list[int], *, viewer: User, now: datetime) -> list[Ticket]
     return _tickets(Approval.objects.filter(pk__in=pks).order_by("expires_at", "id"), viewer, now)
 
 
-def read_decided(*, viewer: User, now: datetime) -> list[Precedent]:
-    """The latest decisions, newest first: two queries."""
-    decided = Approval.objects.filter(decided_at__isnull=False).order_by("-decided_at")
-    return _precedents(decided[:MAX_DECIDED], viewer, now)
-
-
 def decided_counts(since: datetime) -> dict[str, int]:
     """How many approvals ended in each state since then."""
     rows = (
@@ -114,7 +107,8 @@ def _ask(approval: Approval, viewer: User, now: datetime) -> Ask:
     return ask_of(approval, step_seq=approval.step.seq, tool=approval.step.name, viewer=viewer, now=now)
 
 
-def _light(approvals: Any) -> Any:
+def light_rows(approvals: Any) -> Any:
+    """The same approvals with run, step and votes, but without their long texts: two queries."""
     return (
         with_votes(approvals)
         .select_related("run", "step")
@@ -133,18 +127,18 @@ def _light(approvals: Any) -> Any:
 
 
 def _tickets(approvals: Any, viewer: User, now: datetime) -> list[Ticket]:
-    return [Ticket(_ask(approval, viewer, now), approval.run) for approval in _light(approvals)]
+    return [Ticket(_ask(approval, viewer, now), approval.run) for approval in light_rows(approvals)]
 
 
 def _precedents(approvals: Any, viewer: User, now: datetime) -> list[Precedent]:
     return [
-        Precedent(_ask(approval, viewer, now), approval.run, _ended(approval))
-        for approval in _light(approvals)
+        Precedent(_ask(approval, viewer, now), approval.run, how_it_ended(approval))
+        for approval in light_rows(approvals)
     ]
 
 
-def _ended(approval: Approval) -> str:
-    """How it ended, in our words: the result's summary once it ran."""
+def how_it_ended(approval: Approval) -> str:
+    """What became of the call, in our words: the result's summary once it ran."""
     if approval.state == ApprovalState.APPROVED:
         return approval.step.summary if approval.redeemed_at else "approved, not started"
     return "did not run"

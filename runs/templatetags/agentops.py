@@ -15,10 +15,12 @@ from django.utils.safestring import SafeString, mark_safe
 
 from runs.access import Permission, may_decide, may_start, may_vote
 from runs.actions.approvals import MAX_REASON_CHARACTERS
+from runs.forms import DecisionForm
 from runs.reading import words
 from runs.reading.asks import Ask
 from runs.reading.runs import RunQuery
 from runs.reading.timescale import percent_text
+from runs.seen import card_seen
 from runs.templatetags.json_tree import json_tree
 
 register = template.Library()
@@ -167,6 +169,15 @@ def permission_to_decide(user: User) -> Permission:
 def permission_to_vote(user: User, ask: Ask) -> Permission:
     """Whether this person may vote on this approval now, or the sentence why not."""
     return may_vote(user, ask)
+
+
+@register.simple_tag
+def seen(user: User, ask: Ask, form: DecisionForm | None = None) -> str:
+    """For the form of a vote: since when this person has had this question before them, signed.
+
+    A form that comes back with a problem keeps the time of its first page.
+    """
+    return card_seen(user, ask, timezone.now(), earlier=form.data.get("seen", "") if form else "")
 
 
 @register.simple_tag

@@ -1,4 +1,4 @@
-"""Approvals: the queue with one open card, the decision, the history."""
+"""Approvals: the queue with one open card, and the decision."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from runs.access import may_decide
 from runs.actions import ActionError, AlreadyDecided, decide
 from runs.forms import REASONS, DecisionForm
 from runs.models import Approval, ApprovalState
-from runs.reading.queue import Card, decided_counts, read_card, read_decided, read_queue
+from runs.reading.queue import Card, decided_counts, read_card, read_queue
+from runs.seen import seconds_on_card
 from runs.views.errors import allow
 from runs.views.viewer import viewer_of
 
@@ -33,17 +34,6 @@ def queue(request: HttpRequest) -> HttpResponse:
 def approval(request: HttpRequest, pk: int) -> HttpResponse:
     """The queue with this card open, decided or not."""
     return _queue_page(request, pk=pk)
-
-
-@allow(*READ)
-def decided(request: HttpRequest) -> HttpResponse:
-    """The latest decisions."""
-    now = timezone.now()
-    context = {
-        "decided": read_decided(viewer=viewer_of(request), now=now),
-        "counts": decided_counts(now - DAY),
-    }
-    return render(request, "approvals/decided.html", context)
 
 
 @allow("POST")
@@ -66,6 +56,9 @@ def decide_view(request: HttpRequest, pk: int) -> HttpResponse:
             reason=form.reason,
             revision=form.cleaned_data["revision"],
             digest=form.cleaned_data["digest"],
+            seconds_on_card=seconds_on_card(
+                form.cleaned_data["seen"], viewer_of(request), card.ask, timezone.now()
+            ),
         )
     except AlreadyDecided as error:
         return _queue_page(request, pk=pk, form=form, problem=str(error), status=409)

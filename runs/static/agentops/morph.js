@@ -9,8 +9,14 @@ export function sinceChange() {
 
 const typed = (node) => node.matches("textarea, input:not([type=hidden]), select");
 
+const question = (seen) => seen.split(".", 2).join("."); // approval and revision
+
 function keepNode(oldNode, newNode) {
   if (oldNode.nodeType !== Node.ELEMENT_NODE || newNode.nodeType !== Node.ELEMENT_NODE) return true;
+  // The same question drawn again: it has been before the reader since it was drawn first.
+  if (oldNode.name === "seen" && newNode.name === "seen") {
+    return question(oldNode.value) !== question(newNode.value);
+  }
   if (typed(oldNode) && newNode.tagName === oldNode.tagName) {
     // The reader's own words and choices; "follow" says what the server sees.
     return oldNode.id === "follow" || !oldNode.closest("form");

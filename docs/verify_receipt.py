@@ -1,0 +1,300 @@
+#!/usr/bin/env python3
+"""Check the receipt of a gated call, with nothing but Python's standard library.
+
+    python verify_receipt.py receipt.json [--heads FILE]
+
+Prints what it checked, one line each, and exits with 0 when everything holds, else with 1. `--heads` takes a
+list of heads that `manage.py verifyaudit --heads FILE` wrote, at any time after the call: the chain of the
+receipt has to hold the head of its run.
+
+How it is hashed, for whoever writes a checker of their own. Every hash is SHA-256, as 64 hexadecimal
+digits. A text is hashed as its UTF-8 bytes. A list is hashed as JSON text in ASCII, everything else escaped
+as \\uXXXX, with a comma and a space between its elements: ["event-v1", "", 1]. The digest of an approval is
+that of the values of `digest.parts` in their order. The hash of an event is that of the list "event-v1",
+hash of the event before it (empty for the first one), request id of the run, number, kind, actor, data,
+time; `data` is the text as it stands in the receipt, not what it decodes to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from datetime import datetime
+from typing import Any
+
+FORMAT = "agentops-receipt-1"
+ENDS = ("approved", "rejected", "expired", "cancelled", "invalidated", "revoked")
+
+
+class Wrong(Exception):
+    """Something in the receipt contradicts something else in it."""
+
+
+def sha256(text: str) -> str:
+    """SHA-256 of a text. Half a surrogate pair cannot be UTF-8; no text that was hashed holds one."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def list_hash(values: list[Any]) -> str:
+    """SHA-256 of a list as JSON text in ASCII."""
+    return sha256(json.dumps(values, ensure_ascii=True))
+
+
+def demand(condition: bool, otherwise: str) -> None:
+    """Raise Wrong with this sentence unless the condition holds."""
+    if not condition:
+        raise Wrong(otherwise)
+
+
+SETTLING = ("call.finished", "call.refused", "call.unknown")  # what the agent was told is in these
+
+
+class Receipt:
+    """A receipt, and what its checks find on the way: the question's event, and the events about the call."""
+
+    def __init__(self, whole: dict[str, Any]) -> None:
+        demand(whole.get("format") == FORMAT, f"This is no receipt of the format {FORMAT}.")
+        self.whole = whole
+        self.run, self.call, self.approval = whole["run"], whole["call"], whole["approval"]
+        self.digest = whole["digest"]["sha256"]
+        self.events = whole["events"]
+        self.data = [json.loads(event["data"]) for event in self.events]
+        self.question = -1  # index of the event that asked
+
+    def find(self, kind: str) -> list[int]:
+        """Indexes of the events of this kind about this call."""
+        return [
+            index
+            for index, event in enumerate(self.events)
+            if event["kind"] == kind and self.data[index].get("step") == self.call["step"]
+        ]
+
+    def check_chain(self) -> str:
+        """Every event fits its hash, and each one follows the one before it, from the first to the head."""
+        demand(bool(self.events), "It holds no events.")
+        before = ""
+        for number, event in enumerate(self.events, 1):
+            demand(event["seq"] == number, f"Event {number} is missing from the chain.")
+            demand(event["previous_hash"] == before, f"Event {number} does not follow the one before it.")
+            values = [event[name] for name in ("kind", "actor", "data", "at")]
+            expected = list_hash(["event-v1", before, self.run["request_id"], number, *values])
+            demand(event["hash"] == expected, f"Event {number} ({event['kind']}) does not give its hash.")
+            before = event["hash"]
+        demand(self.events[0]["kind"] == "run.started", "The first event is not the start of the run.")
+        demand(
+            self.run["head"] == before and self.run["events"] == len(self.events),
+            "The chain does not end with the head that the receipt names.",
+        )
+        return f"{len(self.events)} events form one chain, from run.started to the head {before}."
+
+    def check_digest(self) -> str:
+        """The digest is that of its parts, and the parts are what the receipt says of the call."""
+        parts = {part["name"]: part["value"] for part in self.whole["digest"]["parts"]}
+        values = [part["value"] for part in self.whole["digest"]["parts"]]
+        demand(list_hash(values) == self.digest, "The digest is not that of its parts.")
+        said = {
+            "request_id": self.run["request_id"],
+            **{name: self.call[name] for name in ("tool_use_id", "tool", "tool_version", "arguments")},
+            **{name: self.approval[name] for name in ("revision", "rule", "environment")},
+        }
+        for name, value in said.items():
+            demand(name in parts and parts[name] == value, f"The digest is not about this {name}.")
+        demand(
+            sha256(self.call["arguments"]) == self.call["arguments_sha256"],
+            "The arguments do not give their hash.",
+        )
+        return f"The digest {self.digest} is that of {len(values)} parts, among them the exact arguments."
+
+    def check_question(self) -> str:
+        """The digest and the card were put before people in an event."""
+        asked = [
+            index
+            for index, event in enumerate(self.events)
+            if event["kind"].startswith("approval.")
+            and event["kind"] != "approval.vote"
+            and self.data[index].get("digest") == self.digest
+        ]
+        demand(bool(asked), "No event asks about this digest.")
+        self.question = asked[0]
+        data = self.data[self.question]
+        demand(data["step"] == self.call["step"], "The question was asked about another step.")
+        card = self.whole["card"]
+        demand(sha256(card["text"]) == card["sha256"], "The card does not give its hash.")
+        demand(data.get("preview_sha256") == card["sha256"], "The card is not the one that was shown.")
+        for name, value in (("approval", self.approval["id"]), ("quorum", self.approval["quorum"])):
+            demand(data.get(name) == value, f"The event asked with another {name}.")
+        demand(data.get("rule") == self.approval["rule"], "The event names another rule.")
+        when = self.events[self.question]["at"]
+        return f"Event {self.events[self.question]['seq']} asked about this digest and card, {when}."
+
+    def check_votes(self) -> str:
+        """The votes are those of the chain, after the question, for this digest, one per person."""
+        listed = []
+        for vote in self.whole["votes"]:
+            demand(vote["digest"] == self.digest, f"The vote of {vote['voter']} is for another digest.")
+            listed.append((vote["voter_id"], vote["verdict"], vote["reason"], vote["at"]))
+        recorded = []
+        for index in self.find("approval.vote"):
+            data, event = self.data[index], self.events[index]
+            if data["digest"] == self.digest:
+                demand(index > self.question, "A vote stands before the question.")
+                recorded.append((data["voter"], data["verdict"], data["reason"], event["at"]))
+        demand(sorted(listed) == sorted(recorded), "The votes are not those of the chain.")
+        people = {vote[0] for vote in recorded}
+        demand(len(people) == len(recorded), "Somebody voted twice.")
+        names = ", ".join(f"{vote['voter']} ({vote['verdict']})" for vote in self.whole["votes"])
+        return f"{len(recorded)} votes for this digest, one per person: {names or 'nobody voted'}."
+
+    def check_outcome(self) -> str:
+        """The state is the last one of the chain; it is approved only with enough different people."""
+        ends = [index for end in ENDS for index in self.find(f"approval.{end}") if self.is_about(index)]
+        state = self.events[max(ends)]["kind"].split(".")[1] if ends else "pending"
+        demand(state == self.approval["state"], f"The chain says {state}, the receipt another state.")
+        demand(not ends or min(ends) > self.question, "It was decided before it was asked.")
+        for index in self.find("approval.approved"):
+            if self.is_about(index):
+                self.check_quorum(index)
+        return f"It is {state}" + (", with every vote that the rule asks for." if self.approved() else ".")
+
+    def is_about(self, index: int) -> bool:
+        """Whether the event is about this approval."""
+        return bool(self.data[index].get("approval") == self.approval["id"])
+
+    def approved(self) -> list[int]:
+        return [index for index in self.find("approval.approved") if self.is_about(index)]
+
+    def check_quorum(self, approved: int) -> None:
+        """Before it was approved, as many different people as the question demanded had said yes, none no."""
+        before = [
+            self.data[index]
+            for index in self.find("approval.vote")
+            if index < approved and self.data[index]["digest"] == self.digest
+        ]
+        yes = {data["voter"] for data in before if data["verdict"] == "approve"}
+        quorum = self.data[self.question]["quorum"]
+        demand(len(yes) >= quorum, f"It was approved by {len(yes)} people, the rule asks for {quorum}.")
+        demand(len(yes) == len(before), "It was approved although somebody had rejected it.")
+        deadline = datetime.fromisoformat(self.data[self.question]["expires_at"])
+        when = datetime.fromisoformat(self.events[approved]["at"])
+        demand(when < deadline, "It was approved after the deadline.")
+
+    def check_start(self) -> str:
+        """It started only while approved, and on exactly the approved bytes; or it never started."""
+        starts = self.find("call.started")
+        if not starts:
+            demand(self.whole["start"] is None, "The receipt names a start that is not in the chain.")
+            return f"The call never started, up to event {self.events[-1]['seq']}: the chain holds no START."
+        first, last = starts[0], starts[-1]
+        demand(
+            (self.whole["start"] or {}).get("event") == self.events[last]["seq"], "START is another event."
+        )
+        approved = self.approved()
+        demand(bool(approved) and approved[0] < first, "It started before it was approved.")
+        for end in ENDS[1:]:
+            ended = [index for index in self.find(f"approval.{end}") if self.is_about(index)]
+            demand(not any(index < last for index in ended), f"It started after it was {end}.")
+        for index in starts:
+            same = self.data[index]["arguments_sha256"] == self.call["arguments_sha256"]
+            demand(same, "Other arguments were started than those approved.")
+        again = self.find("call.restarted")
+        demand(len(starts) <= len(again) + 1, "It was started more often than it was lost.")
+        times = "once" if len(starts) == 1 else f"{len(starts)} times, with the same key"
+        return f"It started {times}, after the approval, on exactly the approved arguments."
+
+    def check_result(self) -> str:
+        """The result is the one of the chain, after START; or there is none."""
+        ended = [
+            index
+            for index, data in enumerate(self.data)
+            if data.get("step") == self.call["step"] and self.events[index]["kind"] in SETTLING
+        ]
+        result = self.whole["result"]
+        if not ended:
+            demand(result is None, "The receipt shows a result that is not in the chain.")
+            return "There is no result yet."
+        demand(result is not None, "The chain holds a result that the receipt does not show.")
+        demand(sha256(result["text"]) == result["sha256"], "The result does not give its hash.")
+        demand(self.data[ended[-1]]["result_sha256"] == result["sha256"], "The result is another one.")
+        starts = self.find("call.started")
+        kind = self.events[ended[-1]]["kind"]
+        if kind == "call.finished":
+            demand(bool(starts) and starts[-1] < ended[-1], "It has a result and never started.")
+            return f"Its result was recorded after START, {self.data[ended[-1]]['status']}."
+        if kind == "call.refused":
+            demand(not starts or starts[-1] > ended[-1], "It started and is said to have been refused.")
+            return "It was refused; the text that the agent was told is the one of the chain."
+        return "Its outcome is not known, and the agent was told so."
+
+
+CHECKS = (
+    Receipt.check_chain,
+    Receipt.check_digest,
+    Receipt.check_question,
+    Receipt.check_votes,
+    Receipt.check_outcome,
+    Receipt.check_start,
+    Receipt.check_result,
+)
+
+
+def check_head(receipt: Receipt, heads: str) -> str:
+    """The head that was noted for this run is in the chain."""
+    for line in heads.splitlines()[1:]:
+        request_id, number, noted = line.split()
+        if request_id == receipt.run["request_id"]:
+            found = {str(event["seq"]): event["hash"] for event in receipt.events}.get(number)
+            demand(found is not None, f"The noted head is event {number}; the receipt ends before it.")
+            demand(found == noted, f"Event {number} was noted with another hash: the chain was rewritten.")
+            return f"The noted head, event {number}, is in this chain."
+    raise Wrong("The list of heads does not name this run.")
+
+
+def verify(text: str, heads: str | None = None) -> tuple[list[str], str]:
+    """What holds, one sentence each, and what does not; empty when everything holds."""
+    held: list[str] = []
+    try:
+        receipt = Receipt(json.loads(text))
+        for check in CHECKS:
+            held.append(check(receipt))
+        if heads is not None:
+            held.append(check_head(receipt, heads))
+    except Wrong as wrong:
+        return held, str(wrong)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        return held, f"It is no complete receipt: {type(error).__name__} {error}"
+    return held, ""
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("receipt", help="file with the receipt, or - for standard input")
+    parser.add_argument("--heads", help="file with heads that were noted")
+    options = parser.parse_args()
+    try:
+        text = sys.stdin.read() if options.receipt == "-" else _content(options.receipt)
+        heads = _content(options.heads) if options.heads else None
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"Cannot read it: {error}")
+        return 1
+    held, wrong = verify(text, heads)
+    for sentence in held:
+        print(f"holds  {sentence}")
+    if wrong:
+        print(f"WRONG  {wrong}")
+        return 1
+    print("The receipt holds.")
+    if heads is None:
+        print("Whether this is the chain of that installation, only a head that was noted elsewhere can say.")
+    return 0
+
+
+def _content(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The receipt of one gated call: everything that proves who allowed what, and whether it ran.
+
+`docs/verify_receipt.py` checks it without this program and without its database. Texts that are hashed stand
+in it as JSON strings, exactly as they were hashed.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.conf import settings
+from django.utils import timezone
+
+from runs.models import Approval, Event, Run, Step, StepKind
+from runs.models.proof import digest_parts, sha256
+
+FORMAT = "agentops-receipt-1"
+TRIES = 5
+
+
+class NoReceipt(Exception):
+    """There is none for this step; the message says why, for the person who asked."""
+
+
+def receipt_text(run: Run, seq: int) -> str:
+    """The receipt as JSON text in ASCII; raises NoReceipt."""
+    return json.dumps(read_receipt(run, seq), indent=2, ensure_ascii=True) + "\n"
+
+
+def receipt_name(run: Run, seq: int) -> str:
+    """The name of the file it is kept in."""
+    return f"receipt-{run.request_id}-{seq}.json"
+
+
+def read_receipt(run: Run, seq: int) -> dict[str, Any]:
+    """The receipt of the call at this step, of its newest revision, up to the present end of the chain.
+
+    Raises NoReceipt for a step that is no tool call, needed no approval, or was copied from another run.
+    """
+    for _ in range(TRIES):
+        before = Run.objects.values_list("last_event_hash", flat=True).get(pk=run.pk)
+        receipt = _read(run, seq)
+        if receipt["run"]["head"] == before:
+            break  # nothing was written meanwhile: every write to an approval or a step appends an event
+    return receipt
+
+
+def _read(run: Run, seq: int) -> dict[str, Any]:
+    approval = (
+        run.approvals.filter(step__seq=seq)
+        .select_related("step")
+        .prefetch_related("votes__voter")
+        .order_by("-revision")
+        .first()
+    )
+    if approval is None:
+        raise NoReceipt(_why_none(run, seq))
+    step = approval.step
+    step.run = run
+    events = [_event(event) for event in run.events.order_by("seq")]
+    return {
+        "format": FORMAT,
+        "made_at": timezone.now().isoformat(),
+        "made_by": f"agentops {settings.VERSION}",
+        "run": _run(run, events),
+        "call": {
+            "step": step.seq,
+            "tool_use_id": step.tool_use_id,
+            "tool": step.name,
+            "tool_version": step.tool_version,
+            "effect": step.effect,
+            "status": step.status,
+            "arguments": approval.arguments,
+            "arguments_sha256": sha256(approval.arguments),
+        },
+        "approval": _approval(approval),
+        "digest": _digest(approval, step),
+        "card": {"text": approval.preview, "sha256": sha256(approval.preview)},
+        "votes": _votes(approval),
+        "start": _last(events, "call.started", seq),
+        "result": {"text": step.result, "sha256": sha256(step.result)} if step.result else None,
+        "events": events,
+    }
+
+
+def _why_none(run: Run, seq: int) -> str:
+    step = run.steps.filter(seq=seq).only("kind").first()
+    if step is None:
+        return f"There is no step {seq}: this run has {run.step_count}."
+    if seq <= run.copied_steps and run.parent_run is not None:
+        parent = run.parent_run.request_id
+        return f"Step {seq} was copied from run {parent}: whatever was decided on it was decided there."
+    if step.kind != StepKind.TOOL:
+        return f"Step {seq} is no tool call, so nobody was asked about it."
+    return f"Step {seq} needed no approval: only gated calls have receipts."
+
+
+def _run(run: Run, events: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "request_id": str(run.request_id),
+        "agent": run.agent,
+        "started_by": run.started_by,
+        "events": len(events),
+        "head": events[-1]["hash"] if events else "",
+    }
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {
+        "seq": event.seq,
+        "kind": event.kind,
+        "actor": event.actor,
+        "at": event.at.isoformat(),
+        "data": event.data,
+        "previous_hash": event.previous_hash,
+        "hash": event.hash,
+    }
+
+
+def _approval(approval: Approval) -> dict[str, Any]:
+    times = ("created_at", "expires_at", "decided_at", "execute_by", "redeemed_at")
+    return {
+        "id": approval.pk,
+        "revision": approval.revision,
+        "state": approval.state,
+        "environment": approval.environment,
+        "rule": approval.rule,
+        "rule_reason": approval.rule_reason,
+        "quorum": approval.quorum,
+        **{name: _iso(getattr(approval, name)) for name in times},
+    }
+
+
+def _iso(moment: Any) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _digest(approval: Approval, step: Step) -> dict[str, Any]:
+    parts = digest_parts(
+        step,
+        approval.arguments,
+        tool_version=step.tool_version,
+        revision=approval.revision,
+        rule=approval.rule,
+        environment=approval.environment,
+    )
+    named = [{"name": name, "value": value} for name, value in parts.items()]
+    return {"sha256": approval.digest, "parts": named}
+
+
+def _votes(approval: Approval) -> list[dict[str, Any]]:
+    return [
+        {
+            "voter": vote.voter.get_username(),
+            "voter_id": vote.voter_id,
+            "at": vote.at.isoformat(),
+            "verdict": vote.verdict,
+            "reason": vote.reason,
+            "revision": vote.revision,
+            "digest": vote.digest,
+            "seconds_on_card": vote.seconds_on_card,
+        }
+        for vote in approval.votes.all()
+        if vote.revision == approval.revision
+    ]
+
+
+def _last(events: list[dict[str, Any]], kind: str, seq: int) -> dict[str, Any] | None:
+    """The last event of this kind about the step: its number and time."""
+    for event in reversed(events):
+        if event["kind"] == kind and json.loads(event["data"]).get("step") == seq:
+            return {"event": event["seq"], "at": event["at"]}
+    return None
