@@ -147,6 +147,7 @@ def _listed(model: str, at: datetime, **context: str) -> dict[str, Any] | None:
     return vars(found.model_price)
 
 
+@lru_cache(maxsize=256)
 def context_window(model: str) -> int | None:
     """How many tokens this model can read, or None when the price table does not know it."""
     try:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.toolbox import KEYS, call
-from tools import boundary, threads
+from tools import boundary, redaction, threads
 from tools.base import Outcome, Result, Tool, ToolContext, ToolError, tool
 from tools.bounding import HARD_LIMIT, READ_CHARACTERS, Tidier, dumps, excerpt, fit, middle_cut
 from tools.redaction import clean, redact, visible
@@ -454,6 +454,21 @@ SECRETS = [
     ("-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nabc\n-----END RSA PRIVATE KEY-----", "MIIEow"),
     ("calling with sk-ant-" + "a1b2c3d4" * 4, "a1b2c3d4"),
 ]
+
+
+PIECES = st.sampled_from(
+    [secret for text, _ in SECRETS for secret in (text, text[:10], text[10:], text.upper())]
+    + [" ", "=", ":", "-", "/", "@", "4111 1111 1111 1111", "5500-0000-0000-0004", "7", "41 11", "Bearer "]
+)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.lists(PIECES, max_size=6).map("".join))
+def test_the_first_look_at_a_text_misses_no_secret(text: str) -> None:
+    quick: Counter[str] = Counter()
+    thorough: Counter[str] = Counter()
+    assert redaction.redact(text, quick) == redaction._masked(text, thorough) or len(text) < 12
+    assert quick == thorough or len(text) < 12
 
 
 @pytest.mark.parametrize(("text", "secret"), SECRETS)

@@ -6,6 +6,7 @@ import json
 import logging
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import anthropic
@@ -17,11 +18,10 @@ from runs.actions import CHARACTERS_PER_TOKEN, Charge, CompleteTurn, Lease, Prop
 from runs.claude import Draft, Stopped, Turn, TurnFailed, request_body, request_sha256, stream_turn
 from runs.engine import decision, model, moves
 from runs.engine.acts import Act, Record
-from runs.engine.failures import cut_off_answers
 from runs.engine.handing_over import readable
-from runs.engine.history import history, messages
+from runs.engine.history import messages
 from runs.engine.lease_watch import watch
-from runs.models import Run, Step
+from runs.models import Run, Step, StepKind, StepStatus
 from runs.money import unit_prices, usage_from_api
 from tools import registry
 from tools.redaction import visible
@@ -63,7 +63,7 @@ def begin_turn(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel)
         reserved_tokens=move.reserved_tokens,
         reserved_usd=move.reserved_usd,
     )
-    longer = cut_off_answers(history(run, steps))
+    longer = _cut_off_before(steps)
 
     def act() -> Record:
         try:
@@ -83,6 +83,12 @@ def begin_turn(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel)
         return _record_of(lease, step, turn, may_be_longer=longer < decision.MAX_LONGER_ANSWERS)
 
     return act
+
+
+def _cut_off_before(steps: list[Step]) -> int:
+    """How often in a row the answer was cut off before this attempt."""
+    failed = takewhile(lambda step: step.status == StepStatus.FAILED, reversed(steps[:-1]))
+    return sum(step.kind == StepKind.MODEL and step.error_kind == "max_tokens" for step in failed)
 
 
 def _record_of(lease: Lease, step: Step, turn: Turn, *, may_be_longer: bool) -> Record:
