@@ -40,7 +40,7 @@ from runs.models import (
 )
 from runs.reading.invariants import contradictions
 from tests.factories import a_lease, a_run, a_turn, run_calls
-from tools import boundary, registry
+from tools import boundary, registry, threads
 from tools.base import CannotTell, DidNotHappen, Happened, Result, Tool, ToolContext, ToolError, tool
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -270,9 +270,12 @@ def test_after_a_timeout_what_did_not_happen_may_still_happen(
         perform(lease)
     finally:
         gate.set()
+        threads.end(10)
     step = the(step)
     assert (step.status, step.attempt, step.error_kind) == (StepStatus.UNKNOWN, 1, "timeout")
-    assert Finding.objects.get().says == "did_not_happen"
+    probed, late = Finding.objects.order_by("pk")  # and it did happen: whoever resolves it sees that
+    assert (probed.found_by, probed.says) == ("probe", "did_not_happen")
+    assert (late.found_by, late.says, len(box.sent)) == ("late", "happened", 1)
 
 
 def test_an_approval_holds_for_the_next_start_only_until_its_time(

@@ -60,7 +60,7 @@ class Change:
         self.now = timezone.now()
         self._memory = memory or Memory()
         self._fields: set[str] = set()
-        self._events: list[Event] = []
+        self._events: list[dict[str, Any]] = []
 
     def set(self, **values: Any) -> None:
         """Set columns of the run; they are saved at the end of the transaction."""
@@ -115,16 +115,16 @@ class Change:
             at=self.now,
         )
         self._events.append(
-            Event(
-                run=self.run,
-                seq=seq,
-                kind=kind,
-                actor=self.actor,
-                data=text,
-                at=self.now,
-                previous_hash=self.run.last_event_hash,
-                hash=digest,
-            )
+            {
+                "run_id": self.run.pk,
+                "seq": seq,
+                "kind": kind,
+                "actor": self.actor,
+                "data": text,
+                "at": self.now,
+                "previous_hash": self.run.last_event_hash,
+                "hash": digest,
+            }
         )
         self.set(last_event=seq, last_event_hash=digest)
         if kind in PROGRESS and self.run.takeovers:
@@ -132,7 +132,7 @@ class Change:
 
     def save(self) -> None:
         """Write events and run; called once, by whoever opened the change."""
-        rows.append(self._events)
+        rows.append(Event, self._events)
         if self._fields:
             rows.update(self.run, self._fields)
         if self.run.status == RunStatus.QUEUED:

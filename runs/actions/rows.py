@@ -7,7 +7,7 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -39,12 +39,14 @@ def insert(row: Model) -> None:
     row._state.db = connection.alias
 
 
-def append(rows: Sequence[Model]) -> None:
-    """Store new rows of one table that nobody asks for their keys."""
+def append(model: type[Model], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Store new rows of this table, given as columns with their values, whose keys nobody needs."""
     if rows:
-        statement, fields = _insertion(type(rows[0]))
+        statement, fields = _insertion(model)
         with connection.cursor() as cursor:
-            cursor.executemany(statement, [_prepared(row, fields) for row in rows])
+            cursor.executemany(
+                statement, [[_value(field, row[field.attname]) for field in fields] for row in rows]
+            )
 
 
 def update(row: Model, names: Collection[str]) -> None:

@@ -31,7 +31,8 @@ class Reader:
 
     def __init__(self, client: anthropic.Anthropic, request: Mapping[str, Any]) -> None:
         self.request_id = ""
-        self._client = client.with_options(max_retries=0)
+        # A copy of the client costs more than reading a short answer: only one that retries needs it.
+        self._client = client if client.max_retries == 0 else client.with_options(max_retries=0)
         self._request = request
         self._events: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._abandoned = threading.Event()

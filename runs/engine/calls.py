@@ -150,7 +150,7 @@ def _permitted(run: Run, steps: list[Step], step: Step) -> tuple[Tool | None, Re
     if tool is None or step.name not in offered:
         return None, _unknown(step.name, configuration)
     limit = configuration["limits"]["tool_calls"]
-    if sum(1 for other in steps if other.kind == StepKind.TOOL and other.seq <= step.seq) > limit:
+    if run.tool_calls > limit and _number(steps, step) > limit:
         return tool, Refusal("limit", f"The limit of {limit} tool calls is reached. It did not run.")
     if sentence := _used_up(run, steps, step):
         return tool, Refusal("limit", sentence)
@@ -164,6 +164,11 @@ def _permitted(run: Run, steps: list[Step], step: Step) -> tuple[Tool | None, Re
     if verdict.kind == "deny":
         return tool, Refusal("denied", f"{verdict.reason} It did not run.")
     return tool, None
+
+
+def _number(steps: list[Step], step: Step) -> int:
+    """Which tool call of the run this is, from 1."""
+    return sum(1 for other in steps if other.kind == StepKind.TOOL and other.seq <= step.seq)
 
 
 def _used_up(run: Run, steps: list[Step], step: Step) -> str:

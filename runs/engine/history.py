@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from runs.models import Run, Step, StepKind, StepStatus
+from runs.models import SETTLED, Run, Step, StepKind, StepStatus
 
 
 @dataclass(frozen=True)
@@ -71,23 +71,33 @@ class History:
 def history(run: Run, steps: list[Step]) -> History:
     """Facts of these rows."""
     calls: dict[int | None, list[Call]] = {}
-    for step in steps:
-        if step.kind == StepKind.TOOL:
-            call = Call(step.seq, step.status, step.effect, step.error_kind)
-            calls.setdefault(step.parent_id, []).append(call)
     items: list[Item] = []
     opening = size = PROMPT_OVERHEAD + _bytes(run.config) + _bytes(run.opening)
     counted, counted_size = 0, 0
-    for step in steps:
-        if step.kind == StepKind.NOTE:
+    for step in reversed(steps):  # so that the calls of a turn are known before it
+        if step.kind == StepKind.TOOL:
+            calls.setdefault(step.parent_id, []).append(_call(step))
+        elif step.kind == StepKind.NOTE:
             items.append(Note(step.seq, step.name, step.summary, has_words=bool(step.message)))
-        elif step.kind == StepKind.MODEL:
-            items.append(_attempt(step, tuple(calls.get(step.pk, ()))))
+        else:
+            items.append(_attempt(step, tuple(reversed(calls.get(step.pk, ())))))
+    items.reverse()
+    for step in steps:
         size += _bytes(step.message) + _bytes(step.result)
-        if step.is_replayed and step.total_tokens:  # a copied turn was counted in another run
-            counted, counted_size = step.total_tokens, size
+        if step.kind == StepKind.MODEL and step.is_replayed and step.total_tokens:
+            counted, counted_size = step.total_tokens, size  # a copied turn was counted in another run
     about = counted + (size - counted_size) // BYTES_PER_TOKEN
     return History(tuple(items), size, about, opening)
+
+
+def _call(step: Step) -> Call:
+    """Facts of a call, kept with the row once it is settled: a driver asks for them at each decision."""
+    known: Call | None = vars(step).get("_facts")
+    if known is None:
+        known = Call(step.seq, step.status, step.effect, step.error_kind)
+        if step.is_settled:
+            vars(step)["_facts"] = known
+    return known
 
 
 def _bytes(text: str) -> int:
@@ -95,7 +105,11 @@ def _bytes(text: str) -> int:
 
 
 def _attempt(step: Step, calls: tuple[Call, ...]) -> Attempt:
-    return Attempt(
+    """Facts of a turn, kept with the row once it and all its calls are settled."""
+    known: Attempt | None = vars(step).get("_facts")
+    if known is not None:
+        return known
+    facts = Attempt(
         seq=step.seq,
         status=step.status,
         stop_reason=step.stop_reason,
@@ -107,6 +121,9 @@ def _attempt(step: Step, calls: tuple[Call, ...]) -> Attempt:
         ended_at=step.ended_at,
         calls=calls,
     )
+    if step.is_settled and all(call.status in SETTLED for call in calls):
+        vars(step)["_facts"] = facts
+    return facts
 
 
 def messages(run: Run, steps: list[Step]) -> list[dict[str, Any]]:

@@ -125,7 +125,10 @@ class _Memory:
 
 
 def fruitless_turns(steps: Sequence[Step]) -> int:
-    """How many turns since the last progress only repeated what was answered already."""
+    """How many turns since the last progress only repeated what was answered already.
+
+    It is 0 while the calls of the last turn have no results: then nobody asks.
+    """
     return 0 if _says_something_new(steps) else _read(steps).fruitless
 
 
@@ -195,9 +198,9 @@ def _done_already(before: Step, step: Step) -> bool:
 
 
 def _says_something_new(steps: Sequence[Step]) -> bool:
-    """Whether a call of the last turn was answered that nobody made before: what is seen at a glance."""
+    """What is seen at a glance: a call of the last turn was answered that nobody made before, or is open."""
     calls = [step for step in steps if step.kind == StepKind.TOOL]
-    if not calls:
+    if not calls or not calls[-1].is_settled:
         return True
     made = {(step.name, step.arguments) for step in calls if step.parent_id != calls[-1].parent_id}
     last = (step for step in calls if step.parent_id == calls[-1].parent_id)
