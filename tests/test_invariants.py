@@ -36,6 +36,7 @@ def run(operator: User) -> Run:
 
 
 TAMPERED: list[tuple[str, Tamper]] = [
+    ("0 runs go on with its work", lambda: Run.objects.update(status="stopped", reason="continued")),
     ("does not fit its hash", lambda: Event.objects.filter(seq=3).update(data='{"step":9}')),
     ("does not fit its hash", lambda: Event.objects.filter(seq=7).update(actor="somebody")),
     ("is missing", lambda: Event.objects.filter(seq=4).delete()),

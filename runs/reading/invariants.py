@@ -195,6 +195,13 @@ def _status_fits(rows: Rows) -> Iterator[str]:
         yield f"the run is {run.status} and waits since {run.waiting_since}"
 
 
+def _handed_over_once(rows: Rows) -> Iterator[str]:
+    if rows.run.handed_over:
+        successors = rows.run.forks.filter(copied_steps=0).count()
+        if successors != 1:
+            yield f"the run was handed over, and {successors} runs go on with its work"
+
+
 CHECKS: tuple[Callable[[Rows], Iterator[str]], ...] = (
     _events_are_chained,
     _steps_are_complete,
@@ -203,4 +210,5 @@ CHECKS: tuple[Callable[[Rows], Iterator[str]], ...] = (
     _gated_calls_were_decided,
     _outcomes_fit,
     _status_fits,
+    _handed_over_once,
 )
