@@ -35,7 +35,7 @@ class Started:
 def run(lease: Lease, calls: list[Started]) -> Record:
     """Run these calls; this thread records what comes back, as soon as it does, and returns the last record.
 
-    The threads are daemons and end with their calls, each of which ends by its tool's deadline, or half a
+    The threads are daemons and end with their calls, each of which ends by its tool's deadline, or within a
     second after the run was cancelled or taken over. Raises LeaseLost as soon as a row shows that.
     """
     if len(calls) == 1:
