@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connections
+from django.db import OperationalError, connection, connections, transaction
 from django.db.models import Sum
 from django.utils import timezone
 from hypothesis import HealthCheck, given
@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 
 from runs import actions
 from runs.actions import BudgetUsedUp, Lease
+from runs.actions.ledger import keep_writers_out, why_no_call
 from runs.engine.drive import Driver, drive
 from runs.models import Budget, Run, RunStatus, Spending, Step, StepKind
 from runs.reading.budgets import ledger_contradictions
 from runs.reading.invariants import contradictions
-from tests.factories import a_charge, a_lease, a_run, an_attempt
+from tests.factories import a_charge, a_lease, a_run, a_turn, an_attempt
 from tests.test_engine import drive_to_the_end
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("faults")]
@@ -270,6 +271,24 @@ def test_runs_that_race_for_the_last_dollar_never_exceed_it_together(operator: U
     end = RunStatus.STOPPED if at_limit == "wrap_up" else RunStatus.PAUSED
     assert (end, budget.reason) in ends, (ends, spent, max(most))
     assert [contradictions(run) for run in Run.objects.all()] == [[]] * len(runs)
+
+
+@pytest.mark.skipif(connection.vendor == "sqlite", reason="SQLite has one writer")
+def test_no_ledger_is_opened_between_a_look_at_budgets_and_the_start_of_a_call() -> None:
+    lease = a_lease(a_run())
+    (call,) = a_turn(lease, ("get_metrics", "read", {}))
+
+    def open_ledgers() -> None:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '50ms'")
+            keep_writers_out()
+
+    with actions.together(lease) as current:
+        _, steps = actions.driven(lease)  # remembered: nothing has locked the step itself
+        assert why_no_call(current, steps[call.seq - 1]) == ""
+        with pytest.raises(OperationalError, match="lock timeout"):
+            in_threads([open_ledgers])
+    in_threads([open_ledgers])
 
 
 def test_ledgers_that_are_opened_while_runs_spend_miss_nothing(operator: User) -> None:

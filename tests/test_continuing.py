@@ -20,6 +20,7 @@ from runs import actions
 from runs.agents import Limits
 from runs.engine import decision, model, moves
 from runs.engine.drive import drive, perform, situation
+from runs.engine.history import messages
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind
 from runs.money import Usage
 from runs.reading.invariants import contradictions
@@ -130,6 +131,29 @@ def test_a_limit_per_tool_is_handed_on_too(faults: Callable[[str], None], operat
     first, second = drive_the_chain(run, operator)
     made = first.steps.filter(name="search_logs").count()
     assert made and second.frozen["limits"]["calls_per_tool"] == {"search_logs": 9 - made}
+
+
+def test_what_a_person_finds_out_while_the_summary_is_written_reaches_the_successor(
+    faults: Callable[[str], None], operator: User
+) -> None:
+    run = with_limits(a_run(), context_tokens=10_000)
+    lease = looked_around(run)
+    (call,) = a_turn(lease, ("create_ticket", "write", {"title": "Look at it"}))
+    actions.allow_call(lease, call.seq, rule="test")
+    assert actions.start_call(lease, call.seq, tool_version=call.tool_version)
+    actions.recover_call(lease, call.seq, repeatable=False)
+    while not isinstance(decision.decide(situation(*rows(run))), moves.HandOver):
+        perform(lease)
+    actions.resolve_outcome(
+        run_id=run.pk, seq=call.seq, verdict="happened", evidence="It is in the list.", by=operator
+    )
+    assert not perform(lease)
+    first, second = Run.objects.order_by("pk")
+    assert first.handed_over
+    (note,) = second.steps.all()
+    assert "It is in the list." in note.text and second.events.filter(kind="note.added").count() == 1
+    assert "It is in the list." in json.dumps(messages(second, [note])[-1])
+    assert [contradictions(one) for one in (first, second)] == [[], []]
 
 
 def test_whoever_hands_over_last_is_too_late(faults: Callable[[str], None], operator: User) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from runs import actions
+from runs.actions import Lease, LeaseLost
 from runs.engine import model
-from runs.engine.drive import drive, perform, situation
+from runs.engine.acts import Record
+from runs.engine.drive import Driver, drive, perform, situation
+from runs.engine.lease_watch import LeaseWatch
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
 from tests.factories import a_lease, a_run, a_turn
 from tools import registry
@@ -344,3 +348,31 @@ def test_a_tool_that_is_gone_when_its_call_is_ready_is_refused_and_the_run_goes_
     perform(lease)
     step.refresh_from_db()
     assert (step.status, step.error_kind) == (StepStatus.REFUSED, "unknown_tool")
+
+
+# ------------------------------------------------------------ what a driver holds in its hands
+
+
+def test_what_an_act_brought_is_kept_when_the_run_is_lost_on_the_second_try_to_store_it() -> None:
+    lease = a_lease(a_run())
+    kept: list[str] = []
+    ends = iter([ValueError("an error of ours"), LeaseLost("cancelled meanwhile")])
+
+    def store() -> None:
+        raise next(ends)
+
+    with pytest.raises(LeaseLost):
+        Driver(lease).advance(Record(store, lambda: kept.append("evidence")), lambda: False)
+    assert kept == ["evidence"]
+
+
+def test_a_lease_counts_as_held_while_the_database_does_not_answer() -> None:
+    lease = a_lease(a_run())
+    asked = []
+
+    def still_held(leases: Collection[Lease]) -> set[Lease]:
+        asked.append(leases)
+        raise OperationalError("the server closed the connection")
+
+    with LeaseWatch(still_held).over(lease) as is_lost:
+        assert not is_lost() and asked

@@ -72,7 +72,7 @@ class Letterbox:
 
 def send_letter(
     box: Letterbox,
-    idempotency: Literal["reconcile", "none"] = "reconcile",
+    idempotency: Literal["reconcile", "key", "none"] = "reconcile",
     effect: Literal["write", "destructive"] = "write",
     deadline_seconds: float = 20.0,
 ) -> Tool:
@@ -314,6 +314,24 @@ def test_a_decision_on_a_tool_that_changed_meanwhile_is_void(
     assert approval.state == ApprovalState.INVALIDATED
     kinds = list(the(step).run.events.values_list("kind", flat=True))
     assert kinds[-2:] == ["approval.invalidated", "call.refused"]
+    assert contradictions(the(step).run) == []
+
+
+def test_a_late_answer_names_the_attempt_that_it_answers(
+    box: Letterbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+    box.sending = lambda: box.looked or (box.looked.append(("", "")), let_go.wait(20))  # the first one hangs
+    monkeypatch.setitem(registry.TOOLS, "send_letter", send_letter(box, "key", deadline_seconds=0.05))
+    lease = a_lease(offered(a_run()))
+    (step,) = a_turn(lease, ("send_letter", "write", {"to": "mum"}))
+    perform(lease)
+    assert (the(step).status, the(step).attempt) == (StepStatus.READY, 2)
+    perform(lease)
+    assert the(step).status == StepStatus.SUCCEEDED
+    let_go.set()
+    threads.end(20)
+    assert (Finding.objects.get().found_by, Finding.objects.get().attempt) == ("late", 1)
     assert contradictions(the(step).run) == []
 
 

@@ -20,7 +20,7 @@ from tests.toolbox import KEYS
 from tools import retrying, threads
 from tools.backends.http import Client, retry_after
 from tools.base import Result, Tool, ToolContext, ToolError, tool
-from tools.boundary import Boundary
+from tools.boundary import Boundary, Caller
 from tools.breaker import MOST_FAILURES, OPEN_SECONDS, WITHIN_SECONDS, Breakers, Pass
 from tools.clock import Clock
 
@@ -563,6 +563,18 @@ def test_hanging_calls_are_counted_until_they_end(boundary: Boundary) -> None:
     threads.end(10)
     assert boundary.health()["toy"]["hanging"] == 0
     json.dumps(boundary.health())
+
+
+def test_a_change_is_waited_for_when_nobody_can_say_whether_it_is_wanted(boundary: Boundary) -> None:
+    asked = threading.Event()
+
+    def is_wanted() -> bool:
+        asked.set()
+        raise ConnectionError("the database does not answer")
+
+    change = a_tool(lambda: asked.wait(60), effect="write")
+    outcome = boundary.call(change, {}, CONTEXT, Caller(is_wanted=is_wanted))
+    assert not outcome.is_error and json.loads(outcome.text)["data"] == {"answer": True}
 
 
 def opened(breakers: Breakers) -> None:

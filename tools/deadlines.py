@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from tools import threads
@@ -31,7 +32,8 @@ def forget(answer: object) -> None:
 class Wait:
     """How long one attempt is waited for, whether anybody still wants it, and who gets what comes later.
 
-    `is_wanted` is asked twice a second on the caller's thread; `late` is called on the thread of the tool.
+    `is_wanted` is asked twice a second on the caller's thread, and means yes when it fails; `late` is called
+    on the thread of the tool.
     """
 
     seconds: float
@@ -76,7 +78,7 @@ class LeftBehind:
                 _say_late(tool, wait, answer)
 
         running = threads.start(work)
-        wanted = running.wait(wait.seconds, wait.is_wanted)
+        wanted = running.wait(wait.seconds, partial(_is_wanted, tool, wait))
         with self._lock:
             if answers:
                 return answers[0]
@@ -95,6 +97,15 @@ def _answered[Answer](tool: Tool, job: Callable[[], Answer], changes: bool) -> A
     except BaseException:  # SystemExit in a tool must not end anything but the call
         log.exception("%s failed", tool.name)
         return ToolError("internal", INTERNAL, may_have_acted=changes)
+
+
+def _is_wanted(tool: Tool, wait: Wait) -> bool:
+    """A question that fails is no reason to drop what may be changing something at this moment."""
+    try:
+        return wait.is_wanted()
+    except Exception:
+        log.exception("nobody knows whether %s is still waited for", tool.name)
+        return True
 
 
 def _say_late(tool: Tool, wait: Wait, answer: object) -> None:

@@ -19,7 +19,7 @@ from runs.actions.change import Lease, change, one_writer
 from runs.actions.claims import set_paused
 from runs.actions.controls import go_on
 from runs.actions.errors import ActionError, UnknownBudget
-from runs.actions.ledger import keep_writers_out, open_for
+from runs.actions.ledger import keep_ledgers_closed, keep_writers_out, open_for
 from runs.models import AtLimit, Budget, BudgetChange, Period, Run, RunStatus, Scope
 from runs.models.budget import REASON
 from tools.registry import TOOLS
@@ -88,7 +88,9 @@ def pause_at_budget(
     False when the budget is not the one that was read: go on driving, and decide again.
     """
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
-        # Locked, so that whoever raises it either comes first or finds this run paused.
+        # Locked, so that whoever raises it either comes first or finds this run paused. Steps come before
+        # budgets in the order of locks.
+        keep_ledgers_closed()
         now = Budget.objects.select_for_update().filter(pk=budget_id).first()
         if now is None or now.revision != revision:
             return False

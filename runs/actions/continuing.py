@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from runs.actions.change import Change, Lease, change
 from runs.actions.claims import close_run
+from runs.actions.outcomes import OUTCOME, tell, untold
 from runs.models import CONTINUED, Run, RunStatus
 
 SETTING = 2  # blocks of an opening that say what was asked, and where and when
@@ -31,7 +32,7 @@ def hand_over(lease: Lease, *, summary: str, limits: Mapping[str, Any], explanat
     """End the run with its summary and queue the one that goes on, both or neither.
 
     `limits` are all limits of the new run, JSON-ready: what the old one has left. It has the same frozen
-    configuration, world and people.
+    configuration, world and people. What a person found out while the summary was written is told to it.
     """
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
         run = _successor(current.run, summary, limits)
@@ -45,6 +46,8 @@ def hand_over(lease: Lease, *, summary: str, limits: Mapping[str, Any], explanat
             parent=str(current.run.request_id),
             limits=dict(limits),
         )
+        told = current.run.steps.filter(name__startswith=f"{OUTCOME}:")
+        tell(begun, untold(current.run, told))
         begun.save()
         close_run(
             current,

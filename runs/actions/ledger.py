@@ -85,7 +85,10 @@ def why_no_call(current: Change, step: Step) -> str:
 
     A call counts once, when it first starts: neither a proposal nor a further attempt does.
     """
-    if step.counted_at is not None or not _any_budget():
+    if step.counted_at is not None:
+        return ""
+    keep_ledgers_closed()
+    if not _any_budget():
         return ""
     for ledger in _ledgers_of(current, step):
         budget = ledger.budget
@@ -138,6 +141,17 @@ def keep_writers_out() -> None:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("LOCK TABLE runs_step IN EXCLUSIVE MODE")
+
+
+def keep_ledgers_closed() -> None:
+    """Until the end of this transaction nobody opens a ledger, or waits with one for a step of this run.
+
+    For a transaction that looks at budgets before it writes its first step: else a ledger could be opened
+    from the rows in between, without what is written then. SQLite has one writer anyway.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE runs_step IN ROW EXCLUSIVE MODE")
 
 
 def _any_budget() -> bool:

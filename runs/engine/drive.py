@@ -125,8 +125,12 @@ class Driver:
         """What was done is not lost by what stands in the way of the next move."""
         if record is None:
             return None
-        with actions.together(self._lease):
-            return record.store()
+        try:
+            with actions.together(self._lease):
+                return record.store()
+        except actions.LeaseLost:
+            record.when_lost()
+            raise
 
     def _next_act(self, should_stop: Callable[[], bool]) -> Act | None:
         while not should_stop():

@@ -6,22 +6,30 @@ With two hundred runs that would be eight hundred queries a second.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+
+from django.db import InterfaceError, OperationalError
 
 from runs import actions, pool
 from runs.actions import Lease
 
 FRESH_SECONDS = 0.2
+logger = logging.getLogger(__name__)
 
 
 class LeaseWatch:
-    """Remembers for a moment which leases hold; whoever asks next renews the answer for everybody."""
+    """Remembers for a moment which leases hold; whoever asks next renews the answer for everybody.
 
-    def __init__(self) -> None:
+    While the database does not answer, what was known holds: a turn or a tool is not given up for that.
+    """
+
+    def __init__(self, still_held: Callable[[Collection[Lease]], set[Lease]] = actions.still_held) -> None:
+        self._still_held = pool.giving_back(still_held)
         self._lock = threading.Lock()
         self._watched: Counter[Lease] = Counter()  # a turn of several calls asks for each
         self._lost: set[Lease] = set()
@@ -45,7 +53,10 @@ class LeaseWatch:
         with self._lock:
             if time.monotonic() - self._asked_at >= FRESH_SECONDS:
                 watched = set(self._watched)
-                self._lost = watched - pool.giving_back(actions.still_held)(watched)
+                try:
+                    self._lost = watched - self._still_held(watched)
+                except (OperationalError, InterfaceError) as error:
+                    logger.warning("whether leases still hold cannot be seen now: %s", error)
                 self._asked_at = time.monotonic()
             return lease in self._lost
 

@@ -76,15 +76,18 @@ def after_failure(
     )
 
 
-def too_late(lease: Lease, step: Step, outcome: Outcome) -> None:
-    """Keep the answer of a change that came when somebody else drove the run, or nobody."""
+def too_late(lease: Lease, step: Step, attempt: int, outcome: Outcome) -> None:
+    """Keep what this attempt at a change answered when somebody else drove the run, or nobody.
+
+    The step may be at a later attempt by then.
+    """
     if step.effect == "read" or outcome.error_kind == LEFT:
         return
     says = Says.CANNOT_TELL if outcome.may_have_acted else Says.HAPPENED
     if outcome.is_error and not outcome.may_have_acted:
         says = Says.DID_NOT_HAPPEN
     found = Found(says, outcome.summary, result_of(outcome))
-    actions.record_late_result(lease, step.seq, found, attempt=step.attempt)
+    actions.record_late_result(lease, step.seq, found, attempt=attempt)
 
 
 def result_of(outcome: Outcome, *, is_unknown: bool = False) -> Result:

@@ -62,5 +62,14 @@ class RunTable:
         """This lease, then those of runs that still wait: their thread keeps its connection meanwhile."""
         while lease is not None:
             yield lease
-            waiting = [] if self._worker.stopping.is_set() else actions.claimable(timezone.now(), 1)
-            lease = actions.claim(waiting[0], self._worker.name) if waiting else None
+            lease = self._next()
+
+    def _next(self) -> Lease | None:
+        """The next run that waits; another one when somebody was faster, because nothing would tell of it."""
+        while not self._worker.stopping.is_set():
+            waiting = actions.claimable(timezone.now(), 1)
+            if not waiting:
+                return None
+            if (lease := actions.claim(waiting[0], self._worker.name)) is not None:
+                return lease
+        return None

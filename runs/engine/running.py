@@ -35,7 +35,7 @@ class Started:
 def run(lease: Lease, calls: list[Started]) -> Record:
     """Run these calls; this thread records what comes back, as soon as it does, and returns the last record.
 
-    The threads are daemons and end with their calls, each of which ends by its tool's deadline, or half a
+    The threads are daemons and end with their calls, each of which ends by its tool's deadline, or within a
     second after the run was cancelled or taken over. Raises LeaseLost as soon as a row shows that.
     """
     if len(calls) == 1:
@@ -86,16 +86,15 @@ def _work(
 
 def _ask(lease: Lease, call: Started) -> Outcome:
     with watch.over(lease) as is_lost:
-        caller = boundary.Caller(
-            is_wanted=lambda: not is_lost(), too_late=partial(reconciling.too_late, lease, call.step)
-        )
+        late = partial(reconciling.too_late, lease, call.step, call.step.attempt)
+        caller = boundary.Caller(is_wanted=lambda: not is_lost(), too_late=late)
         return boundary.call(call.tool, json.loads(call.arguments), call.context, caller)
 
 
 def _record(lease: Lease, call: Started, outcome: Outcome) -> Record:
     """How this outcome is stored. One that comes when somebody else drives the run is kept as evidence."""
     step, tool = call.step, call.tool
-    late = partial(reconciling.too_late, lease, step, outcome)
+    late = partial(reconciling.too_late, lease, step, step.attempt, outcome)
     if outcome.may_have_acted and tool.idempotency == "reconcile":
         return Record(
             reconciling.after_failure(lease, step, tool, call.arguments, call.context, outcome), late

@@ -14,7 +14,7 @@ from django.core.mail import EmailMessage, InvalidMailer, MailerDoesNotExist
 from django.db import connections
 from django.utils import timezone
 
-from runs import actions, messages, outgoing
+from runs import actions, messages, outgoing, pool
 from runs.actions import Outcome
 from runs.models import ChannelKind, NotificationChannel, NotificationDelivery
 
@@ -48,11 +48,11 @@ class Sender:
 
     def _send_on(self) -> None:
         forget_at = timezone.now()
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="send") as pool:
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="send") as threads:
             while not self._stop.is_set():
                 self._look.clear()
                 try:
-                    self._begin(pool)
+                    self._begin(threads)
                     if timezone.now() >= forget_at:
                         forget_at = timezone.now() + FORGET_EVERY
                         actions.forget_deliveries(timezone.now())
@@ -60,10 +60,11 @@ class Sender:
                     logger.warning("messages could not be sent, trying again: %s", error)
                     connections.close_all()
                     self._stop.wait(LOOK_SECONDS)
+                pool.give_back()
                 self._look.wait(LOOK_SECONDS)
         connections.close_all()
 
-    def _begin(self, pool: ThreadPoolExecutor) -> None:
+    def _begin(self, threads: ThreadPoolExecutor) -> None:
         with self._lock:
             busy = dict(self._busy)
         free = AT_ONCE - len(busy)
@@ -74,7 +75,7 @@ class Sender:
             channel = NotificationDelivery.objects.values_list("channel_id", flat=True).filter(pk=pk).first()
             with self._lock:
                 self._busy[pk] = channel
-            pool.submit(self._send, pk)
+            threads.submit(self._send, pk)
 
     def _send(self, pk: int) -> None:
         try:

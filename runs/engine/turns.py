@@ -11,6 +11,7 @@ from typing import Any
 
 import anthropic
 import httpx2
+from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from runs import actions, pool
@@ -72,7 +73,7 @@ def begin_turn(lease: Lease, run: Run, steps: list[Step], move: moves.CallModel)
                     client,
                     body,
                     deadline_seconds=deadline,
-                    on_draft=pool.giving_back(lambda draft: actions.save_draft(lease, step, _shown(draft))),
+                    on_draft=partial(_show, lease, step),
                     should_stop=is_lost,
                 )
         except Stopped as stopped:
@@ -226,6 +227,14 @@ def _first_line(turn: Turn) -> str:
     """What the trace shows of a turn in one line."""
     said = (turn.text or turn.reasoning).strip()
     return said.splitlines()[0] if said else ""
+
+
+def _show(lease: Lease, step: Step, draft: Draft) -> None:
+    """Save what has streamed so far. An answer is not given up because it cannot be shown."""
+    try:
+        pool.giving_back(actions.save_draft)(lease, step, _shown(draft))
+    except (OperationalError, InterfaceError) as error:
+        logger.warning("the draft of run %s could not be shown: %s", lease.run_id, error)
 
 
 def _shown(draft: Draft) -> str:

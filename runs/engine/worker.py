@@ -129,16 +129,22 @@ class Worker:
         source: Source = import_string(SOURCES[connection.vendor])(self)
         try:
             with self._heart, Sender():
-                while not self.stopping.is_set():
-                    try:
-                        source.serve()
-                    except UNREACHABLE as error:
-                        logger.warning("the database does not answer, trying again: %s", error)
-                        connections.close_all()
-                        self.stopping.wait(RETRY_SECONDS)
-                self._threads.shutdown(wait=True)
+                try:
+                    self._serve(source)
+                finally:  # also after an error of ours: whoever drives needs the heart until it has left
+                    self.stop()
+                    self._threads.shutdown(wait=True)
         finally:
             connections.close_all()
+
+    def _serve(self, source: Source) -> None:
+        while not self.stopping.is_set():
+            try:
+                source.serve()
+            except UNREACHABLE as error:
+                logger.warning("the database does not answer, trying again: %s", error)
+                connections.close_all()
+                self.stopping.wait(RETRY_SECONDS)
 
     def begin(self, leases: Iterable[Lease]) -> Future[None]:
         """Drive these runs one after another in a thread of its own; there must be a free one.
