@@ -181,6 +181,10 @@ def test_demo_serves_stops_on_ctrl_c_and_keeps_its_data(installation: Installati
     browser = build_opener(HTTPCookieProcessor())
     with browser.open(link, timeout=30) as answer:
         assert "PostgreSQL connection pool exhausted" in answer.read().decode()
+    assert installation.rows(
+        "SELECT codename FROM auth_permission p JOIN auth_user_user_permissions u ON u.permission_id = p.id "
+        "ORDER BY codename"
+    ) == [("budget",), ("decide",), ("notify",), ("start",)]
     with pytest.raises(HTTPError), build_opener().open(link, timeout=30):
         raise AssertionError("the link works twice")
     eventually(lambda: installation.rows("SELECT 1 FROM runs_run WHERE status = 'waiting'"))

@@ -81,6 +81,7 @@ def test_it_is_filtered_by_whatever_is_known_of_a_decision(
         ("agent=another", []),
         ("state=rejected&voter=olga", []),
         ("state=nonsense&since=nonsense&after=nonsense&until=0001-01-01", headlines(page)),
+        ("until=9999-12-31", headlines(page)),
     ):
         assert headlines(page, query) == expected, query
 

@@ -205,7 +205,12 @@ def _values(found: list[str], chosen: str) -> tuple[str, ...]:
 
 def _day(text: str) -> date | None:
     try:
-        return date.fromisoformat(text) if len(text) == len("2026-11-22") and text[:4] > "1900" else None
+        # The day after must exist: a period ends at its midnight.
+        return (
+            date.fromisoformat(text)
+            if len(text) == len("2026-11-22") and "1900" < text[:4] < "9999"
+            else None
+        )
     except ValueError:
         return None
 

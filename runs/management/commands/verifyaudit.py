@@ -101,6 +101,8 @@ def _note(path: str) -> Note:
         return Note.parse(Path(path).read_text())
     except OSError as error:
         raise CommandError(f"Cannot read {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path} is no list of heads: it is not text.") from error
     except ValueError as error:
         raise CommandError(f"{path}: {error}") from error
 
