@@ -11,7 +11,7 @@ from runs import actions
 from runs.actions import Charge, CompleteTurn, Lease, ProposedCall, Question
 from runs.engine import decision, moves
 from runs.engine.acts import Standing
-from runs.engine.drive import begin, situation
+from runs.engine.drive import Driver, begin, situation
 from runs.models import Approval, Run, Step
 from runs.money import Usage, unit_prices
 from tools import registry
@@ -113,6 +113,19 @@ def a_waiting_call(run: Run | None = None, **fields: Any) -> tuple[Lease, Step, 
     actions.ask_approval(lease, step.seq, a_question(arguments, **fields))
     actions.park(lease, until=None, reason="approval", explanation="A person has to decide.")
     return lease, step, Approval.objects.get(step=step)
+
+
+def perform(lease: Lease) -> bool:
+    """Advance to one act, do it and record it at once; False when this driver has nothing more to do."""
+    driver = Driver(lease)
+    act = driver.advance(None, lambda: False)
+    while act is not None and driver.is_counting:
+        act = driver.advance(act(), lambda: False)
+    if act is None:
+        return False
+    record = act()
+    with actions.together(lease):
+        return record.store() is not Standing.OVER
 
 
 def run_calls(lease: Lease) -> None:

@@ -20,10 +20,9 @@ from pytest_django.fixtures import Settings
 from runs import actions
 from runs.actions import ActionError
 from runs.agents import Agent, Limits
-from runs.engine.drive import perform
 from runs.models import Budget, BudgetChange, Run, RunStatus, StepKind
 from tests.conftest import Installation, eventually, wait_for_line
-from tests.factories import a_charge, a_lease, a_run, a_turn
+from tests.factories import a_charge, a_lease, a_run, a_turn, perform
 from tests.test_budgets import a_budget, an_attempt_of, kinds, the_ledger
 from tests.test_engine import drive_to_the_end
 

@@ -19,13 +19,13 @@ from django.utils import timezone
 from runs import actions
 from runs.agents import Limits
 from runs.engine import decision, model, moves
-from runs.engine.drive import drive, perform, situation
+from runs.engine.drive import drive, situation
 from runs.engine.history import messages
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind
 from runs.money import Usage
 from runs.reading.invariants import contradictions
 from runs.reading.run_page import read_run_page
-from tests.factories import a_lease, a_run, a_turn, an_attempt, rows, run_calls
+from tests.factories import a_lease, a_run, a_turn, an_attempt, perform, rows, run_calls
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -20,11 +20,11 @@ from runs import actions
 from runs.actions import ActionError
 from runs.agents import Limits
 from runs.engine import model
-from runs.engine.drive import drive, perform
+from runs.engine.drive import drive
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
 from runs.reading.invariants import contradictions
 from tests.conftest import eventually
-from tests.factories import a_lease, a_run, a_turn, a_waiting_call, an_attempt
+from tests.factories import a_lease, a_run, a_turn, a_waiting_call, an_attempt, perform
 from tests.test_engine import drive_to_the_end
 from tools import registry
 from tools.base import Result as ToolResult

@@ -18,10 +18,10 @@ from runs import actions
 from runs.actions import Lease, LeaseLost
 from runs.engine import model
 from runs.engine.acts import Record
-from runs.engine.drive import Driver, drive, perform, situation
+from runs.engine.drive import Driver, drive, situation
 from runs.engine.lease_watch import LeaseWatch
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
-from tests.factories import a_lease, a_run, a_turn
+from tests.factories import a_lease, a_run, a_turn, perform
 from tools import registry
 from tools.base import Result as ToolResult
 from tools.base import ToolContext, tool

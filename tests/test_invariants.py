@@ -36,6 +36,14 @@ def run(operator: User) -> Run:
 
 
 TAMPERED: list[tuple[str, Tamper]] = [
+    (
+        "not about what its digest says",
+        lambda: Approval.objects.update(arguments='{"deployment_id":"dep_9"}'),
+    ),
+    ("not those it was started with", lambda: Approval.objects.update(arguments='{"deployment_id":"dep_9"}')),
+    ("other arguments than the message", lambda: Step.objects.filter(kind="tool").update(arguments="{}")),
+    ("not the one that was recorded", lambda: Step.objects.filter(kind="tool").update(result="{}")),
+    ("message of turn", lambda: Step.objects.filter(seq=1).update(message='{"content":[]}')),
     ("0 runs go on with its work", lambda: Run.objects.update(status="stopped", reason="continued")),
     ("does not fit its hash", lambda: Event.objects.filter(seq=3).update(data='{"step":9}')),
     ("does not fit its hash", lambda: Event.objects.filter(seq=7).update(actor="somebody")),

@@ -25,7 +25,7 @@ from runs.actions import Lease
 from runs.claude.simulator import handler
 from runs.claude.simulator.answer import Answer
 from runs.engine import model
-from runs.engine.drive import drive, perform
+from runs.engine.drive import drive
 from runs.models import (
     Approval,
     ApprovalState,
@@ -39,7 +39,7 @@ from runs.models import (
     StepStatus,
 )
 from runs.reading.invariants import contradictions
-from tests.factories import a_lease, a_run, a_turn, run_calls
+from tests.factories import a_lease, a_run, a_turn, perform, run_calls
 from tools import boundary, registry, threads
 from tools.base import CannotTell, DidNotHappen, Happened, Result, Tool, ToolContext, ToolError, tool
 

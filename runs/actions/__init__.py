@@ -12,7 +12,7 @@ from runs.actions.calls import (
     refuse_call,
     start_call,
 )
-from runs.actions.change import Lease, driven, together
+from runs.actions.change import Lease, driven, together, was_committed
 from runs.actions.channels import (
     MayNotNotify,
     WantedChannel,
@@ -172,5 +172,6 @@ __all__ = [
     "tell_outcomes",
     "together",
     "use_sign_in_link",
+    "was_committed",
     "worker_left",
 ]

@@ -21,7 +21,7 @@ from runs.actions.settling import (
     settle_void,
 )
 from runs.models import Approval, ApprovalState, Step, StepStatus
-from runs.models.proof import asked, digest_parts, sha256
+from runs.models.proof import asked, digest_of, digest_parts, sha256
 
 MAX_STARTS = 3  # a call that ends its process each time is not started for ever
 
@@ -52,7 +52,7 @@ def action_digest(
     parts = digest_parts(
         step, arguments, tool_version=tool_version, revision=revision, rule=rule, environment=environment
     )
-    return sha256(json.dumps([*parts.values()], ensure_ascii=True))
+    return digest_of(parts)
 
 
 def allow_call(lease: Lease, seq: int, *, rule: str) -> None:

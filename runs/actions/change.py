@@ -39,6 +39,7 @@ class Memory:
     run: Run | None = None
     steps: list[Step] | None = None
     open: Change | None = None
+    unsure: str = ""  # hash of the last event of a change whose commit may or may not have been done
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,19 @@ def together(lease: Lease) -> Iterator[Change]:
             memory.open = Change(memory.run, lease.owner, memory)
             yield memory.open
             memory.open.save()
+            memory.unsure = memory.run.last_event_hash
+        memory.unsure = ""
     except BaseException:
-        memory.run = memory.steps = None  # nothing of it was committed
+        memory.run = memory.steps = None  # what of it was committed has to be read
         raise
     finally:
         memory.open = None
+
+
+def was_committed(lease: Lease) -> bool:
+    """Whether the last change of this driver is there, although its commit ended with an error."""
+    hash_, lease.memory.unsure = lease.memory.unsure, ""
+    return bool(hash_) and Event.objects.filter(run=lease.run_id, hash=hash_).exists()
 
 
 def driven(lease: Lease) -> tuple[Run, list[Step]]:

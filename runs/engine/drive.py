@@ -9,7 +9,6 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
-from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
 from runs import actions, pool
@@ -20,6 +19,7 @@ from runs.engine.acts import Act, Record, Standing, nothing
 from runs.engine.history import history
 from runs.engine.limits import Spent
 from runs.engine.model import NoModel
+from runs.engine.patience import UNREACHABLE, Patience
 from runs.engine.rooms import Room, shared
 from runs.models import CONTINUED, AtLimit, Run, RunStatus, Step, StepKind, StepStatus
 from runs.money import unit_prices
@@ -43,7 +43,7 @@ def drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
         _drive(lease, should_stop)
     except actions.LeaseLost:
         logger.info("run %s was cancelled or is driven by another; what came late is dropped", lease.run_id)
-    except (OperationalError, InterfaceError) as error:
+    except UNREACHABLE as error:
         logger.warning("run %s left alone, the database does not answer: %s", lease.run_id, error)
     except Exception:
         logger.exception("run %s could not even be ended", lease.run_id)
@@ -51,37 +51,46 @@ def drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
 
 def _drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
     try:
-        driver = Driver(lease)
-        record: Record | None = None
-        while (act := driver.advance(record, should_stop)) is not None:
-            pool.give_back()  # an act may take long, and has no need of it
-            record = act()
+        _advance_to_the_end(Driver(lease), should_stop)
     except NoModel as error:
         actions.pause(lease, reason="no_model", explanation=str(error))
-    except (actions.LeaseLost, OperationalError, InterfaceError):
+    except (actions.LeaseLost, *UNREACHABLE):
         raise
     except Exception:
         reference = uuid.uuid4().hex[:8]
         logger.exception("run %s failed, reference %s", lease.run_id, reference)
-        actions.end_run(  # so that it does not crash one worker after another
-            lease,
-            status=RunStatus.FAILED,
-            reason="internal_error",
-            explanation=f"agentops made a mistake. Its log has the details under reference {reference}.",
-        )
+        _end_after_a_mistake(lease, reference)
 
 
-def perform(lease: Lease) -> bool:
-    """Advance to one act, do it and record it at once; False when this driver has nothing more to do."""
-    driver = Driver(lease)
-    act = driver.advance(None, lambda: False)
-    while act is not None and driver.is_counting:
-        act = driver.advance(act(), lambda: False)
-    if act is None:
-        return False
-    record = act()
-    with actions.together(lease):
-        return record.store() is not Standing.OVER
+def _advance_to_the_end(driver: Driver, should_stop: Callable[[], bool]) -> None:
+    """From act to act. While the database does not answer, what the last act brought is not let go."""
+    patience = Patience()
+    record: Record | None = None
+    while True:
+        try:
+            act = driver.advance(record, should_stop)
+        except UNREACHABLE as error:
+            patience.wait(error, record)
+            if driver.was_committed():
+                record = None
+            continue
+        if act is None:
+            return
+        patience.renew()
+        pool.give_back()  # an act may take long, and has no need of it
+        record = act()
+
+
+def _end_after_a_mistake(lease: Lease, reference: str) -> None:
+    """End the run, so that it does not crash one worker after another; where that fails, too, pause it."""
+    said = f"agentops made a mistake. Its log has the details under reference {reference}."
+    try:
+        actions.end_run(lease, status=RunStatus.FAILED, reason="internal_error", explanation=said)
+    except (actions.LeaseLost, *UNREACHABLE):
+        raise
+    except Exception:
+        logger.exception("run %s could not be ended, reference %s", lease.run_id, reference)
+        actions.pause(lease, reason="internal_error", explanation=said)
 
 
 class Driver:
@@ -95,6 +104,13 @@ class Driver:
         self._lease = lease
         self._counted: int | None = None  # tokens of the next prompt by the API's own count
         self.is_counting = False  # the act that comes next only asks for that, and nothing has begun
+
+    def was_committed(self) -> bool:
+        """Whether the last transaction is there although it ended with an error; asked when in doubt."""
+        try:
+            return actions.was_committed(self._lease)
+        except UNREACHABLE:
+            return False
 
     def advance(self, record: Record | None, should_stop: Callable[[], bool]) -> Act | None:
         """Record what the last act brought and decide up to the next one; None when there is none."""
@@ -115,7 +131,7 @@ class Driver:
                 if record is not None:
                     record.when_lost()
                 raise
-            except (OperationalError, InterfaceError):
+            except UNREACHABLE:
                 raise
             except Exception:
                 self._store_alone(record)

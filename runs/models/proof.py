@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 from runs.models.approval import Approval
@@ -29,6 +30,25 @@ def digest_parts(
         "rule": rule,
         "environment": environment,
     }
+
+
+def digest_of(parts: dict[str, Any]) -> str:
+    """SHA-256 over the values of these parts as a JSON list: no two lists share their bytes."""
+    return hashlib.sha256(json.dumps(list(parts.values()), ensure_ascii=True).encode()).hexdigest()
+
+
+def approval_digest(approval: Approval) -> str:
+    """The digest of what this row says now; `approval.digest` is that of what people were asked."""
+    return digest_of(
+        digest_parts(
+            approval.step,
+            approval.arguments,
+            tool_version=approval.step.tool_version,
+            revision=approval.revision,
+            rule=approval.rule,
+            environment=approval.environment,
+        )
+    )
 
 
 def asked(approval: Approval) -> dict[str, Any]:

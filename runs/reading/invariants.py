@@ -27,6 +27,7 @@ from runs.models import (
     event_hash,
 )
 from runs.money import MILLION
+from runs.reading.hashes import changed_texts
 
 TOKEN_CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
 STARTED = {StepStatus.EXECUTING, StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.UNKNOWN}
@@ -202,6 +203,10 @@ def _handed_over_once(rows: Rows) -> Iterator[str]:
             yield f"the run was handed over, and {successors} runs go on with its work"
 
 
+def _texts_are_unchanged(rows: Rows) -> Iterator[str]:
+    yield from changed_texts(rows.steps, rows.events, rows.approvals)
+
+
 CHECKS: tuple[Callable[[Rows], Iterator[str]], ...] = (
     _events_are_chained,
     _steps_are_complete,
@@ -211,4 +216,5 @@ CHECKS: tuple[Callable[[Rows], Iterator[str]], ...] = (
     _outcomes_fit,
     _status_fits,
     _handed_over_once,
+    _texts_are_unchanged,
 )
