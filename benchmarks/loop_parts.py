@@ -130,7 +130,8 @@ def overhead() -> dict[str, Any]:
             found[f"cpu_ms_{turns}"] = round(statistics.median(o[1] for o in ours) / turns * 1e3, 1)
             found[f"plain_cpu_ms_{turns}"] = round(statistics.median(p[1] for p, _ in pairs) / turns * 1e3, 1)
             found[f"written_kb_{turns}"] = round(statistics.median(o[2] for o in ours) / 1e3)
-    found["write_growth"] = round(found["written_kb_40"] / found["written_kb_8"], 2)
+    if found["written_kb_8"]:  # a server writes its files itself
+        found["write_growth"] = round(found["written_kb_40"] / found["written_kb_8"], 2)
     return found
 
 

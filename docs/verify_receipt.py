@@ -262,8 +262,8 @@ def verify(text: str, heads: str | None = None) -> tuple[list[str], str]:
             held.append(check_head(receipt, heads))
     except Wrong as wrong:
         return held, str(wrong)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        return held, f"It is no complete receipt: {type(error).__name__} {error}"
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        return held, f"It is no complete receipt ({type(error).__name__}). Fetch it again from its page."
     return held, ""
 
 

@@ -14,6 +14,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import Client
+from django.urls import reverse
 from pytest_django.fixtures import Settings
 
 from runs import actions
@@ -318,6 +319,19 @@ def test_a_fork_replays_the_same_bytes_up_to_its_step_and_then_the_instruction(o
     assert json.dumps(first["messages"]) == json.dumps(expected)
     assert json.loads(fork.config)["world"] == json.loads(run.config)["world"]
     assert fork.frozen["limits"]["steps"] == run.frozen["limits"]["steps"] + fork.copied_steps
+
+
+def test_a_form_that_is_sent_twice_makes_one_fork_and_one_follow_up(client: Client, operator: User) -> None:
+    run = drive_to_the_end(a_run(), operator)
+    client.force_login(operator)
+    forms = [
+        (reverse("run-fork", args=[run.request_id]), {"step": "1", "instruction": "Look at the disk first."}),
+        (reverse("run-ask", args=[run.request_id]), {"question": "Which deployment was it?"}),
+    ]
+    for path, form in forms:
+        sent = [client.post(path, form).headers["Location"] for _ in range(2)]
+        assert sent[0] == sent[1] and sent[0] != run.get_absolute_url()
+    assert run.forks.count() == 2
 
 
 def test_a_fork_starts_at_a_complete_step_only() -> None:

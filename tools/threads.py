@@ -122,7 +122,9 @@ def _let_go_of_connections() -> None:
 
 
 def _forget() -> None:
-    """A forked process has the lists and none of the threads."""
+    """A forked process has the lists and none of the threads; the lock may have been held by one of them."""
+    global _lock
+    _lock = threading.Lock()
     _idle.clear()
     _all.clear()
 

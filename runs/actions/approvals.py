@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 from typing import Literal
 
 from django.contrib.auth.models import User
+from django.db import InterfaceError, OperationalError
 
 from runs.actions.change import Change, change, end_waiting
 from runs.actions.errors import (
@@ -20,6 +22,7 @@ from runs.actions.settling import Refusal, settle_refused
 from runs.models import Approval, ApprovalState, RunStatus, Step, StepStatus, Verdict, Vote
 
 MAX_REASON_CHARACTERS = 2_000
+logger = logging.getLogger(__name__)
 
 
 def decide(
@@ -70,12 +73,22 @@ def expire_approvals(now: datetime) -> int:
     )
     expired = 0
     for approval_id, run_id in list(due):
-        with change(run_id, actor="deadline") as current:
-            approval = Approval.objects.select_for_update().get(pk=approval_id)
-            if approval.is_open and approval.has_expired(current.now):
-                _expire(current, approval)
-                expired += 1
+        try:
+            expired += _expire_one(approval_id, run_id)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:  # one row that cannot be written must not keep workers from all others
+            logger.exception("approval %s could not be expired", approval_id)
     return expired
+
+
+def _expire_one(approval_id: int, run_id: int) -> bool:
+    with change(run_id, actor="deadline") as current:
+        approval = Approval.objects.select_for_update().get(pk=approval_id)
+        if not approval.is_open or not approval.has_expired(current.now):
+            return False
+        _expire(current, approval)
+    return True
 
 
 def _why_void(approval: Approval, voter: User, revision: int, digest: str) -> ActionError | None:

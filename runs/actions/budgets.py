@@ -6,12 +6,13 @@ Each change of a budget stands in a history that is only added to. The amounts a
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from runs import agents
@@ -23,6 +24,8 @@ from runs.actions.ledger import keep_ledgers_closed, keep_writers_out, open_for
 from runs.models import AtLimit, Budget, BudgetChange, Period, Run, RunStatus, Scope
 from runs.models.budget import REASON
 from tools.registry import TOOLS
+
+logger = logging.getLogger(__name__)
 
 LIMITS = ("tokens", "cost_usd", "tool_calls")
 LARGEST = {"tokens": 10**15, "cost_usd": 10**9, "tool_calls": 10**12}
@@ -115,12 +118,17 @@ def _resume(
 ) -> int:
     resumed = 0
     for run_id in list(run_ids):
-        with change(run_id, actor=actor) as current:
-            run = current.run
-            named = run.reason in reasons if reasons else run.reason.startswith(REASON)
-            if run.status == RunStatus.PAUSED and named:
-                go_on(current, summary=why, **data)
-                resumed += 1
+        try:
+            with change(run_id, actor=actor) as current:
+                run = current.run
+                named = run.reason in reasons if reasons else run.reason.startswith(REASON)
+                if run.status == RunStatus.PAUSED and named:
+                    go_on(current, summary=why, **data)
+                    resumed += 1
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:  # one row that cannot be written must not keep all others waiting
+            logger.exception("run %s could not be resumed", run_id)
     return resumed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
+from datetime import timedelta
 
 from django.contrib.auth.models import User
 from django.utils import timezone
@@ -16,6 +17,8 @@ from runs.actions.outcomes import tell, untold
 from runs.actions.starting import checked_question
 from runs.actions.turns import create_note
 from runs.models import Run, Step, StepKind
+
+SENT_TWICE = timedelta(minutes=1)
 
 
 def fork_run(*, run_id: int, actor: str, user: User | None, step: int, instruction: str) -> Run:
@@ -63,8 +66,19 @@ def _cut(steps: Sequence[Step], seq: int) -> int:
 
 
 def _branch(current: Change, steps: Sequence[Step], *, name: str, text: str, user: User | None) -> Run:
-    """Inside a change of the parent: the new run with copies of these steps and a note of what is asked."""
+    """Inside a change of the parent: the new run with copies of these steps and a note of what is asked.
+
+    The same once more within a minute is a form that was sent twice: it gives that run back.
+    """
     parent = current.run
+    twin = parent.forks.filter(
+        user_query=text,
+        copied_steps=len(steps),
+        started_by=current.actor,
+        created_at__gte=current.now - SENT_TWICE,
+    ).first()
+    if twin is not None:
+        return twin
     calls = sum(step.kind == StepKind.TOOL for step in steps)
     limits = json.loads(parent.config)["limits"]
     run = Run.objects.create(

@@ -7,14 +7,15 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from django.db import connection
 from django.db.models import Field, Model
 
-Fields = Sequence["Field[Any, Any]"]
+# Name of the attribute, the field, and whether plain values need no preparation.
+Fields = Sequence[tuple[str, "Field[Any, Any]", bool]]
 # Values of these types are what the database takes, in a column of these kinds.
 PLAIN = frozenset({str, int, float, type(None)})
 PLAIN_COLUMNS = frozenset(
@@ -45,7 +46,8 @@ def append(model: type[Model], rows: Sequence[Mapping[str, Any]]) -> None:
         statement, fields = _insertion(model)
         with connection.cursor() as cursor:
             cursor.executemany(
-                statement, [[_value(field, row[field.attname]) for field in fields] for row in rows]
+                statement,
+                [[_value(row[name], field, plain) for name, field, plain in fields] for row in rows],
             )
 
 
@@ -57,13 +59,15 @@ def update(row: Model, names: Collection[str]) -> None:
 
 
 def _prepared(row: Model, fields: Fields) -> list[Any]:
-    return [_value(field, getattr(row, field.attname)) for field in fields]
+    return [_value(getattr(row, name), field, plain) for name, field, plain in fields]
 
 
-def _value(field: Field[Any, Any], value: Any) -> Any:
-    if type(value) in PLAIN and field.get_internal_type() in PLAIN_COLUMNS:
-        return value
-    return field.get_db_prep_save(value, connection)
+def _value(value: Any, field: Field[Any, Any], plain: bool) -> Any:
+    return value if plain and type(value) in PLAIN else field.get_db_prep_save(value, connection)
+
+
+def _planned(fields: Iterable[Field[Any, Any]]) -> Fields:
+    return [(field.attname, field, field.get_internal_type() in PLAIN_COLUMNS) for field in fields]
 
 
 @cache
@@ -71,11 +75,11 @@ def _insertion(model: type[Model]) -> tuple[str, Fields]:
     fields = [field for field in model._meta.concrete_fields if not field.primary_key]
     columns = ", ".join(f'"{field.column}"' for field in fields)
     places = ", ".join(["%s"] * len(fields))
-    return f'INSERT INTO "{model._meta.db_table}" ({columns}) VALUES ({places})', fields  # noqa: S608
+    return f'INSERT INTO "{model._meta.db_table}" ({columns}) VALUES ({places})', _planned(fields)  # noqa: S608
 
 
 @cache
 def _alteration(model: type[Model], names: frozenset[str]) -> tuple[str, Fields]:
     fields = [field for field in model._meta.concrete_fields if field.name in names]
     columns = ", ".join(f'"{field.column}" = %s' for field in fields)
-    return f'UPDATE "{model._meta.db_table}" SET {columns} WHERE "id" = %s', fields  # noqa: S608
+    return f'UPDATE "{model._meta.db_table}" SET {columns} WHERE "id" = %s', _planned(fields)  # noqa: S608

@@ -22,7 +22,7 @@ class Progress:
     """Takes SDK stream events one by one; ignores what it does not know."""
 
     def __init__(self) -> None:
-        self.usage: dict[str, Any] | None = None
+        self._usages: list[Any] = []  # as they came; most turns end well, and then nobody asks
         self.output_characters = 0
         self.api_request_id = ""
         self.stopped = False  # message_stop was seen
@@ -33,6 +33,20 @@ class Progress:
         self._inputs: dict[int, str] = {}
 
     @property
+    def usage(self) -> dict[str, Any] | None:
+        """What was reported so far, in the field names of the API; None before anything was.
+
+        Usage in a message_delta is cumulative; what it leaves out keeps the value of message_start.
+        """
+        merged: dict[str, Any] = {}
+        for usage in self._usages:
+            told = usage.to_dict(mode="json", warnings=False)
+            merged.update(
+                {name: value for name, value in told.items() if value is not None or name not in merged}
+            )
+        return merged if self._usages else None
+
+    @property
     def draft(self) -> Draft:
         """A snapshot for display."""
         return Draft(joined(self._reasoning), joined(self._text), self._tool_name)
@@ -40,9 +54,9 @@ class Progress:
     def take(self, event: Any) -> None:
         """Account for one event. The SDK's own derived events repeat the raw ones and are ignored."""
         if event.type == "message_start":
-            self.usage = event.message.usage.to_dict(mode="json", warnings=False)
+            self._usages = [event.message.usage]
         elif event.type == "message_delta":
-            self._merge(event.usage.to_dict(mode="json", warnings=False))
+            self._usages.append(event.usage)
         elif event.type == "message_stop":
             self.stopped = True
         elif event.type == "content_block_start":
@@ -59,12 +73,6 @@ class Progress:
         The SDK completes a cut-off input to something plausible, so its own result cannot tell.
         """
         return all(_is_object(text) for text in self._inputs.values())
-
-    def _merge(self, update: dict[str, Any]) -> None:
-        # Usage in a message_delta is cumulative; what it leaves out keeps the value of message_start.
-        merged = dict(self.usage or {})
-        merged.update({name: value for name, value in update.items() if value is not None})
-        self.usage = merged
 
     def _start(self, index: int, block: Any) -> None:
         if block.type == "thinking":

@@ -51,14 +51,23 @@ class LeaseWatch:
 
     def _is_lost(self, lease: Lease) -> bool:
         with self._lock:
-            if time.monotonic() - self._asked_at >= FRESH_SECONDS:
-                watched = set(self._watched)
-                try:
-                    self._lost = watched - self._still_held(watched)
-                except (OperationalError, InterfaceError) as error:
-                    logger.warning("whether leases still hold cannot be seen now: %s", error)
+            is_old = time.monotonic() - self._asked_at >= FRESH_SECONDS
+            if is_old:  # this thread asks, and the others go by what is known meanwhile
                 self._asked_at = time.monotonic()
+                watched = set(self._watched)
+        if is_old:
+            self._ask(watched)
+        with self._lock:
             return lease in self._lost
+
+    def _ask(self, watched: set[Lease]) -> None:
+        try:
+            lost = watched - self._still_held(watched)
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("whether leases still hold cannot be seen now: %s", error)
+            return
+        with self._lock:
+            self._lost = {lease for lease in lost if lease in self._watched}
 
 
 watch = LeaseWatch()

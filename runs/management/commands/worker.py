@@ -48,4 +48,6 @@ class Command(BaseCommand):
                 worker.stop()
                 driving.join()
                 disconnect()
+            if not asked.is_set():
+                raise CommandError("The worker ended by itself, which is a mistake of ours: see its log.")
         self.stdout.write("worker stopped; unfinished runs are in the queue")
