@@ -71,16 +71,9 @@ def _branch(current: Change, steps: Sequence[Step], *, name: str, text: str, use
     The same once more within a minute is a form that was sent twice: it gives that run back.
     """
     parent = current.run
-    twin = parent.forks.filter(
-        user_query=text,
-        copied_steps=len(steps),
-        started_by=current.actor,
-        created_at__gte=current.now - SENT_TWICE,
-    ).first()
-    if twin is not None:
+    if (twin := _twin(current, len(steps), text)) is not None:
         return twin
     calls = sum(step.kind == StepKind.TOOL for step in steps)
-    limits = json.loads(parent.config)["limits"]
     run = Run.objects.create(
         request_id=uuid.uuid4(),
         agent=parent.agent,
@@ -88,10 +81,7 @@ def _branch(current: Change, steps: Sequence[Step], *, name: str, text: str, use
         user_query=text,
         opening=parent.opening,
         config=parent.config,
-        # What is copied does not count: the new run may use as much as any other.
-        limits=json.dumps(
-            {"steps": limits["steps"] + len(steps), "tool_calls": limits["tool_calls"] + calls}
-        ),
+        limits=_limits(parent, len(steps), calls),
         simulated=parent.simulated,
         created_by=user,
         started_by=current.actor,
@@ -118,6 +108,19 @@ def _branch(current: Change, steps: Sequence[Step], *, name: str, text: str, use
     branch.save()
     current.event(f"run.{name}", step=len(steps), run=str(run.request_id))
     return run
+
+
+def _limits(parent: Run, steps: int, calls: int) -> str:
+    """What is copied does not count: the new run may use as much as any other."""
+    limits = json.loads(parent.config)["limits"]
+    return json.dumps({"steps": limits["steps"] + steps, "tool_calls": limits["tool_calls"] + calls})
+
+
+def _twin(current: Change, copied_steps: int, text: str) -> Run | None:
+    """The run that the same person has just branched off here with the same words."""
+    since = current.now - SENT_TWICE
+    same = current.run.forks.filter(user_query=text, copied_steps=copied_steps, created_at__gte=since)
+    return same.filter(started_by=current.actor).first()
 
 
 def _copy(branch: Change, steps: Sequence[Step]) -> None:
