@@ -59,7 +59,7 @@ def allow_call(lease: Lease, seq: int, *, rule: str) -> None:
     """Policy lets this call run without asking."""
     with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.PROPOSED}, StepStatus.READY)
-        current.update(step, ["status"])
+        current.update_later(step, "status")  # a read starts in the same transaction
         current.event("call.allowed", step=seq, rule=rule)
 
 

@@ -59,8 +59,10 @@ class Change:
         self.run = run
         self.actor = actor
         self.now = timezone.now()
+        self.has_budgets: bool | None = None  # as the ledger has seen it in this transaction
         self._memory = memory or Memory()
         self._fields: set[str] = set()
+        self._later: dict[Step, set[str]] = {}
         self._events: list[dict[str, Any]] = []
 
     def set(self, **values: Any) -> None:
@@ -99,8 +101,15 @@ class Change:
         return step
 
     def update(self, step: Step, names: Collection[str]) -> None:
-        """Store these columns of a step that came from `step` or `insert`."""
-        rows.update(step, names)
+        """Store these columns of a step that came from `step` or `insert`, and those that could wait."""
+        rows.update(step, {*names, *self._later.pop(step, ())})
+
+    def update_later(self, step: Step, *names: str) -> None:
+        """The same, but only with the next update of this step, or at the end of the transaction.
+
+        For columns that no statement in between looks at.
+        """
+        self._later.setdefault(step, set()).update(names)
 
     def event(self, kind: str, **data: Any) -> None:
         """Record that something happened; the data must be JSON."""
@@ -132,7 +141,9 @@ class Change:
             self.set(takeovers=0)
 
     def save(self) -> None:
-        """Write events and run; called once, by whoever opened the change."""
+        """Write what was to be written later, events and run; called once, by whoever opened the change."""
+        for step in list(self._later):
+            self.update(step, ())
         rows.append(Event, self._events)
         if self._fields:
             rows.update(self.run, self._fields)
@@ -199,6 +210,8 @@ def driven(lease: Lease) -> tuple[Run, list[Step]]:
     """Within `together`: the run and its steps in order, as they are in this transaction."""
     memory = lease.memory
     assert memory.run is not None and memory.open is not None
+    if memory.steps is None and not memory.run.step_count:
+        memory.steps = []
     if memory.steps is None:
         memory.steps = list(Step.objects.filter(run=memory.run).order_by("seq").defer("draft"))
         for step in memory.steps:

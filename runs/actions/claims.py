@@ -14,16 +14,18 @@ from runs.actions.change import Change, Lease, change, one_writer, stop_clock
 from runs.actions.settling import close_open_steps
 from runs.models import Run, RunStatus, Step, StepStatus
 
-CLAIMABLE = Q(status__in=[RunStatus.QUEUED, RunStatus.RUNNING])
+CLAIMABLE_STATUSES = (RunStatus.QUEUED, RunStatus.RUNNING)
+CLAIMABLE = Q(status__in=CLAIMABLE_STATUSES)
 
 
 def claim(run_id: int, owner: str) -> Lease | None:
     """Take the right to drive this run; None when somebody has it or there is nothing to do now."""
     with one_writer(), transaction.atomic():
-        run = Run.objects.select_for_update().filter(CLAIMABLE, pk=run_id).first()
+        run = next(iter(Run.objects.select_for_update().filter(pk=run_id)), None)
         now = timezone.now()
         if (
             run is None
+            or run.status not in CLAIMABLE_STATUSES
             or (run.lease_until and run.lease_until > now)
             or (run.retry_at and run.retry_at > now)
         ):

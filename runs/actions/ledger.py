@@ -43,7 +43,7 @@ def reserve(current: Change, step: Step) -> None:
     Raises BudgetUsedUp when it does not fit into one or when a ledger is not open yet; the whole change is
     undone then, and the driver decides again from fresh rows.
     """
-    if not _any_budget():
+    if not _any_budget(current):
         return
     usd = step.reserved_usd or Decimal(0)
     ledgers = _locked(current, step.started_at)
@@ -67,7 +67,7 @@ def settle_attempt(current: Change, step: Step) -> None:
 
     In the period in which it started; a ledger that is not open then will be opened from the row.
     """
-    if not _any_budget():
+    if not _any_budget(current):
         return
     tokens, usd = counted(step)
     for ledger in _locked(current, step.started_at):
@@ -88,7 +88,7 @@ def why_no_call(current: Change, step: Step) -> str:
     if step.counted_at is not None:
         return ""
     keep_ledgers_closed()
-    if not _any_budget():
+    if not _any_budget(current):
         return ""
     for ledger in _ledgers_of(current, step):
         budget = ledger.budget
@@ -108,7 +108,7 @@ def count_call(current: Change, step: Step) -> None:
     if step.counted_at is not None:
         return
     step.counted_at = current.now
-    if not _any_budget():
+    if not _any_budget(current):
         return
     for ledger in _ledgers_of(current, step):
         ledger.tool_calls += 1
@@ -154,12 +154,16 @@ def keep_ledgers_closed() -> None:
             cursor.execute("LOCK TABLE runs_step IN ROW EXCLUSIVE MODE")
 
 
-def _any_budget() -> bool:
-    """Without Django's query builder: every model call and every tool call asks this twice."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM runs_budget LIMIT 1")
-        _Seen.any = cursor.fetchone() is not None
-    return _Seen.any
+def _any_budget(current: Change) -> bool:
+    """Without Django's query builder: every model call and every tool call asks this twice.
+
+    SQLite has one writer, so that the answer holds for the whole change.
+    """
+    if current.has_budgets is None or connection.vendor != "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM runs_budget LIMIT 1")
+            current.has_budgets = _Seen.any = cursor.fetchone() is not None
+    return current.has_budgets
 
 
 def _locked(current: Change, moment: datetime) -> list[Spending]:

@@ -8,26 +8,28 @@ the same.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
 from django.db import connection
 from django.db.models import Field, Model
 
-# Name of the attribute, the field, and whether plain values need no preparation.
-Fields = Sequence[tuple[str, "Field[Any, Any]", bool]]
-# Values of these types are what the database takes, in a column of these kinds.
-PLAIN = frozenset({str, int, float, type(None)})
-PLAIN_COLUMNS = frozenset(
-    {
-        "CharField",
-        "TextField",
-        "FloatField",
-        "PositiveIntegerField",
-        "PositiveBigIntegerField",
-        "ForeignKey",
-    }
-)
+# Name of the attribute, the field, and types whose values the database takes as they are.
+Fields = Sequence[tuple[str, "Field[Any, Any]", frozenset[type]]]
+TEXT: frozenset[type] = frozenset({str, type(None)})
+NUMBER: frozenset[type] = frozenset({int, float, type(None)})
+YES_OR_NO: frozenset[type] = frozenset({bool})
+PLAIN: dict[str, frozenset[type]] = {
+    "CharField": TEXT,
+    "TextField": TEXT,
+    "FloatField": NUMBER,
+    "PositiveIntegerField": NUMBER,
+    "PositiveBigIntegerField": NUMBER,
+    "ForeignKey": NUMBER,
+    "BooleanField": YES_OR_NO,
+}
+NOTHING: frozenset[type] = frozenset({type(None)})
 
 
 def insert(row: Model) -> None:
@@ -59,15 +61,20 @@ def update(row: Model, names: Collection[str]) -> None:
 
 
 def _prepared(row: Model, fields: Fields) -> list[Any]:
-    return [_value(getattr(row, name), field, plain) for name, field, plain in fields]
+    values = vars(row)
+    return [_value(values[name], field, plain) for name, field, plain in fields]
 
 
-def _value(value: Any, field: Field[Any, Any], plain: bool) -> Any:
-    return value if plain and type(value) in PLAIN else field.get_db_prep_save(value, connection)
+def _value(value: Any, field: Field[Any, Any], plain: frozenset[type]) -> Any:
+    if type(value) in plain:
+        return value
+    if type(value) is datetime and value.tzinfo is UTC:  # all that Django prepares in it is checked here
+        return connection.ops.adapt_datetimefield_value(value)
+    return field.get_db_prep_save(value, connection)
 
 
 def _planned(fields: Iterable[Field[Any, Any]]) -> Fields:
-    return [(field.attname, field, field.get_internal_type() in PLAIN_COLUMNS) for field in fields]
+    return [(field.attname, field, PLAIN.get(field.get_internal_type(), NOTHING)) for field in fields]
 
 
 @cache

@@ -13,6 +13,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from runs import agents
+from runs.actions import rows
 from runs.actions.change import Change, one_writer
 from runs.actions.errors import (
     ActionError,
@@ -97,7 +98,7 @@ def _the_same(existing: Run, question: str) -> Run:
 def _store(run: Run, scenario: str) -> None:
     with one_writer(), transaction.atomic():
         estate.open_world(str(run.request_id), scenario, now=run.created_at)
-        run.save(force_insert=True)
+        rows.insert(run)
         current = Change(run, run.started_by)
         current.event("run.started", agent=run.agent, model=run.model, simulated=run.simulated)
         current.save()

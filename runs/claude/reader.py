@@ -13,9 +13,12 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import anthropic
+
+from tools import threads
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,7 @@ class Reader:
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._response: Any = None
-        context = contextvars.copy_context()
-        self._thread = threading.Thread(
-            target=context.run, args=(self._read,), name="claude-turn", daemon=True
-        )
-        self._thread.start()
+        self._job = threads.start(partial(contextvars.copy_context().run, self._read))
 
     def events(self, timeout: float) -> Iterator[Any]:
         """What came in, Ended as the last one: at the end of the response, or after `timeout` seconds.
@@ -62,7 +61,7 @@ class Reader:
             if self._response is not None:
                 _cut(self._response)
         # A reader that still waits for the status line ends by its own timeout.
-        self._thread.join(timeout=0.2)
+        self._job.wait(0.2, lambda: True)
 
     def _read(self) -> None:
         stream: Any = None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from runs.models import SETTLED, Run, Step, StepKind, StepStatus
+from runs.models import Run, Step, StepKind, StepStatus
 
 
 @dataclass(frozen=True)
@@ -68,36 +68,69 @@ class History:
     opening_tokens: int = 0
 
 
+@dataclass(frozen=True)
+class _Past:
+    """What the first steps of a run come to, all of which are settled."""
+
+    steps: int
+    items: tuple[Item, ...]
+    size: int
+    counted: int
+    counted_size: int
+
+
 def history(run: Run, steps: list[Step]) -> History:
-    """Facts of these rows."""
+    """Facts of these rows.
+
+    A driver asks for them at each decision and the past does not change: what settled turns come to is kept
+    with the first step after them, which is read anew whenever somebody else wrote to the run.
+    """
+    opening = PROMPT_OVERHEAD + _bytes(run.config) + _bytes(run.opening)
+    last = next((n for n in range(len(steps) - 1, -1, -1) if steps[n].kind == StepKind.MODEL), 0)
+    past = _past(steps, last, opening)
+    now = _joined(past, steps[past.steps :])
+    about = now.counted + (now.size - now.counted_size) // BYTES_PER_TOKEN
+    return History(now.items, now.size, about, opening)
+
+
+def _past(steps: list[Step], end: int, opening: int) -> _Past:
+    """What the steps before this one come to, as far as it is settled."""
+    nothing = _Past(0, (), opening, 0, 0)
+    if not end:
+        return nothing
+    kept: _Past | None = vars(steps[end]).get("_past")
+    if kept is not None:
+        return kept
+    keeper = next((step for step in reversed(steps[:end]) if "_past" in vars(step)), None)
+    before: _Past = vars(keeper)["_past"] if keeper else nothing
+    new = steps[before.steps : end]
+    if not all(step.is_settled for step in new):
+        return before
+    if keeper:
+        del vars(keeper)["_past"]  # one is enough, and it grows with the run
+    kept = vars(steps[end])["_past"] = _joined(before, new)
+    return kept
+
+
+def _joined(past: _Past, steps: list[Step]) -> _Past:
+    """The past and these steps after it, the first of which begins a turn."""
     calls: dict[int | None, list[Call]] = {}
     items: list[Item] = []
-    opening = size = PROMPT_OVERHEAD + _bytes(run.config) + _bytes(run.opening)
-    counted, counted_size = 0, 0
     for step in reversed(steps):  # so that the calls of a turn are known before it
         if step.kind == StepKind.TOOL:
-            calls.setdefault(step.parent_id, []).append(_call(step))
+            call = Call(step.seq, step.status, step.effect, step.error_kind)
+            calls.setdefault(step.parent_id, []).append(call)
         elif step.kind == StepKind.NOTE:
             items.append(Note(step.seq, step.name, step.summary, has_words=bool(step.message)))
         else:
             items.append(_attempt(step, tuple(reversed(calls.get(step.pk, ())))))
     items.reverse()
+    size, counted, counted_size = past.size, past.counted, past.counted_size
     for step in steps:
         size += _bytes(step.message) + _bytes(step.result)
         if step.kind == StepKind.MODEL and step.is_replayed and step.total_tokens:
             counted, counted_size = step.total_tokens, size  # a copied turn was counted in another run
-    about = counted + (size - counted_size) // BYTES_PER_TOKEN
-    return History(tuple(items), size, about, opening)
-
-
-def _call(step: Step) -> Call:
-    """Facts of a call, kept with the row once it is settled: a driver asks for them at each decision."""
-    known: Call | None = vars(step).get("_facts")
-    if known is None:
-        known = Call(step.seq, step.status, step.effect, step.error_kind)
-        if step.is_settled:
-            vars(step)["_facts"] = known
-    return known
+    return _Past(past.steps + len(steps), (*past.items, *items), size, counted, counted_size)
 
 
 def _bytes(text: str) -> int:
@@ -105,11 +138,7 @@ def _bytes(text: str) -> int:
 
 
 def _attempt(step: Step, calls: tuple[Call, ...]) -> Attempt:
-    """Facts of a turn, kept with the row once it and all its calls are settled."""
-    known: Attempt | None = vars(step).get("_facts")
-    if known is not None:
-        return known
-    facts = Attempt(
+    return Attempt(
         seq=step.seq,
         status=step.status,
         stop_reason=step.stop_reason,
@@ -121,9 +150,6 @@ def _attempt(step: Step, calls: tuple[Call, ...]) -> Attempt:
         ended_at=step.ended_at,
         calls=calls,
     )
-    if step.is_settled and all(call.status in SETTLED for call in calls):
-        vars(step)["_facts"] = facts
-    return facts
 
 
 def messages(run: Run, steps: list[Step]) -> list[dict[str, Any]]:

@@ -52,7 +52,8 @@ def open_world(key: str, scenario: str, *, now: datetime, seed: int = 7) -> None
     """
     if scenario not in SCENARIOS:
         raise ValueError(f'There is no scenario "{scenario}". Use one of: {", ".join(SCENARIOS)}.')
-    World.objects.get_or_create(key=key, defaults={"scenario": scenario, "seed": seed, "alert_at": now})
+    world = World(key=key, scenario=scenario, seed=seed, alert_at=now)
+    World.objects.bulk_create([world], ignore_conflicts=True)  # one statement, without a savepoint
 
 
 def connect(context: ToolContext) -> EstateBackend:
