@@ -12,6 +12,7 @@ from django.db import connections
 from runs.engine.model import disconnect
 from runs.engine.worker import Worker
 from runs.management.interrupt import Interrupt
+from runs.management.memory import share_heaps
 from runs.management.startup import check_model, prepare_database
 
 
@@ -32,6 +33,7 @@ class Command(BaseCommand):
         """Work until told to stop."""
         if not 1 <= concurrency <= 256:
             raise CommandError("--concurrency takes a number from 1 to 256.", returncode=2)
+        share_heaps()
         prepare_database()
         check_model()
         connections.close_all()  # this thread needs none any more
