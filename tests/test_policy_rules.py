@@ -55,12 +55,6 @@ ARGUMENTS: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-def owner(db: None) -> User:
-    """May change rules."""
-    return _user("petra", "policy", "decide", "start")
-
-
 def wanted(**fields: Any) -> WantedRule:
     """A rule that lets small scaling of one service through."""
     values: dict[str, Any] = {

@@ -139,6 +139,12 @@ class PolicyBacktest(Recorded):
     def __str__(self) -> str:
         return f"back-test of rule {self.rule_id}: {self.let_through} let through"
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """What was found: {ended: {state: count}, against: [keys], others: [keys]}."""
+        loaded: dict[str, Any] = json.loads(self.found)
+        return loaded
+
 
 class GrantUse(Recorded):
     """One START that a grant allowed."""
