@@ -51,8 +51,9 @@ class Ask:
 class Verdict:
     """allow: run it. ask: run it only after people said yes, as `ask` says. deny: never run it.
 
-    `source` says who wrote the rule; `change` is the number of the version of a rule or grant of people,
-    `grant` that of the grant a use of which the start costs. `version` is that of all rules together.
+    `source` says who wrote the rule; `change` is the number of the version of a rule or grant of people and
+    `rule_digest` stands for what it says, `grant` is the grant of which the start costs a use. `version` is
+    that of all rules together.
     """
 
     kind: Kind
@@ -62,6 +63,7 @@ class Verdict:
     source: Literal["code", "rule", "grant"] = "code"
     change: int | None = None
     grant: int | None = None
+    rule_digest: str = ""
     version: str = ""
 
     @property
@@ -102,6 +104,7 @@ class StoredRule:
     environment: str = ""
     conditions: tuple[Condition, ...] = ()
     ask: Ask = Ask()
+    digest: str = ""  # of its name and what it says
 
     def why_not(self, tool: Tool, arguments: Mapping[str, Any], agent: str, environment: str) -> str:
         """Why it does not match this call, in a few words; "" when it does."""
@@ -130,11 +133,17 @@ class StoredRule:
     @property
     def verdict(self) -> Verdict:
         """What it says, without the version of the whole."""
-        if self.kind == "grant":
-            return Verdict(
-                "allow", self.name, self.reason, source="grant", change=self.change, grant=self.key
-            )
-        return Verdict(self.kind, self.name, self.reason, self.ask, "rule", self.change)
+        is_grant = self.kind == "grant"
+        return Verdict(
+            "allow" if self.kind == "grant" else self.kind,
+            self.name,
+            self.reason,
+            self.ask,
+            source="grant" if is_grant else "rule",
+            change=self.change,
+            grant=self.key if is_grant else None,
+            rule_digest=self.digest,
+        )
 
 
 @dataclass(frozen=True)

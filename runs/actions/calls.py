@@ -135,9 +135,16 @@ def start_call(lease: Lease, seq: int, *, tool_version: str, verdict: Verdict | 
             step=seq,
             summary=step.summary,
             arguments_sha256=sha256(arguments),
-            **(decided(verdict) if verdict and step.effect != "read" and approval is None else {}),
+            **_allowed_by(step, approval, verdict),
         )
     return arguments
+
+
+def _allowed_by(step: Step, approval: Approval | None, verdict: Verdict | None) -> dict[str, Any]:
+    """For the event of a START that nobody voted on: the rule or grant that allows it."""
+    if verdict is None or verdict.kind != "allow" or approval is not None or step.effect == "read":
+        return {}
+    return decided(verdict)
 
 
 def finish_call(lease: Lease, seq: int, result: Result) -> None:

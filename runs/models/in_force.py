@@ -59,5 +59,5 @@ def _of_digest(digest: str) -> Policy:
     if head is None:
         raise _ChangedMeanwhile
     rows = json.loads(head.rules)
-    rules = tuple(stored_rule(key, change, name, json.loads(text)) for key, change, name, text in rows)
+    rules = tuple(stored_rule(key, change, name, text) for key, change, name, text in rows)
     return Policy(rules, version_of(digest))

@@ -111,7 +111,7 @@ class PolicyChange(Recorded):
 
     def stored(self, name: str) -> StoredRule:
         """The rule of this name as policy reads it."""
-        return stored_rule(self.rule_id, self.pk, name, self.values)
+        return stored_rule(self.rule_id, self.pk, name, self.content)
 
 
 class PolicyBacktest(Recorded):
@@ -183,8 +183,9 @@ def rule_digest(name: str, content: str) -> str:
     return hashlib.sha256(json.dumps(["policy-rule-1", name, content]).encode()).hexdigest()
 
 
-def stored_rule(key: int, change: int, name: str, values: dict[str, Any]) -> StoredRule:
-    """A rule as policy reads it, from the values of its content."""
+def stored_rule(key: int, change: int, name: str, content: str) -> StoredRule:
+    """A rule as policy reads it, from the text of its content."""
+    values: dict[str, Any] = json.loads(content)
     names = Ask.__dataclass_fields__.keys() & values.keys()
     asked = {name: values[name] for name in names} | {"roles": tuple(values.get("roles", ()))}
     return StoredRule(
@@ -196,4 +197,5 @@ def stored_rule(key: int, change: int, name: str, values: dict[str, Any]) -> Sto
         **{place: values.get(place, "") for place in ("tool", "effect", "agent", "environment")},
         conditions=tuple(Condition(*one) for one in values.get("conditions", ())),
         ask=Ask(**asked),
+        digest=rule_digest(name, content),
     )

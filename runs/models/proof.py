@@ -68,7 +68,9 @@ def approval_digest(approval: Approval) -> str:
 def decided(verdict: Verdict) -> dict[str, Any]:
     """For the event of a decision: the rule that made it, who wrote it, and the version of all rules."""
     told: dict[str, Any] = {"rule": verdict.rule, "source": verdict.source, "policy": verdict.version}
-    return told | ({} if verdict.change is None else {"rule_change": verdict.change})
+    if verdict.change is None:
+        return told
+    return told | {"rule_change": verdict.change, "rule_digest": verdict.rule_digest}
 
 
 def asked(approval: Approval) -> dict[str, Any]:
