@@ -163,7 +163,8 @@ def test_the_card_says_who_decides_and_why_this_person_may_not(operator: User, o
     assert "olga is in none of these groups" in card and "Approve this scaling" not in card
     vote = {"verdict": "approve", "revision": 1, "digest": approval.digest}
     refused = client.post(reverse("decide", args=[approval.pk]), vote)
-    assert "olga is in none of these groups" in text(refused) and not approval.votes.exists()
+    assert refused.status_code == 403 and not approval.votes.exists()
+    assert "olga is in none of these groups" in text(refused)
     version = client.get(reverse("rule-version", args=[approval.rule_change]))
     assert version.url == f"{reverse('rule', args=[rule.pk])}#version-2"  # type: ignore[attr-defined]
     shown = text(client.get(reverse("policy")))

@@ -557,6 +557,15 @@ def test_a_decision_holds_when_other_rules_change(owner: User, change: dict[str,
     assert begin(lease, step).status == StepStatus.EXECUTING
 
 
+def test_a_decision_does_not_hold_when_whoever_made_it_is_gone(owner: User) -> None:
+    lease, step, approval = an_approved_call(owner)
+    User.objects.filter(pk=owner.pk).update(is_active=False)
+    step = begin(lease, step)
+    approval.refresh_from_db()
+    assert (step.status, approval.state) == (StepStatus.REFUSED, ApprovalState.INVALIDATED)
+    assert "petra, who approved it, was closed since" in step.error
+
+
 def test_a_question_that_waits_is_withdrawn_as_soon_as_more_is_asked(owner: User) -> None:
     lease, step = a_proposed_call()
     authorize(lease, step)

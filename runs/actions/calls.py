@@ -9,6 +9,7 @@ from typing import Any
 
 from runs.actions import ledger, permits
 from runs.actions.change import Change, Lease, change
+from runs.actions.eligibility import who_left
 from runs.actions.notifications import notify, notify_end
 from runs.actions.settling import (
     Refusal,
@@ -255,6 +256,9 @@ def _why_not(
     if verdict is not None and stricter:
         sentence = f"The rules changed after it was approved. {stricter} It did not run."
         return Refusal(ApprovalState.INVALIDATED, sentence, verdict)
+    if gone := who_left(approval):
+        sentence = f"The account of {gone}, who approved it, was closed since. It did not run."
+        return Refusal(ApprovalState.INVALIDATED, sentence)
     return None
 
 

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from django.contrib.auth.models import User
 
-from runs.models import Approval, Run
+from runs.models import Approval, Run, Verdict
 from runs.models.eligible import why_not
+
+
+def who_left(approval: Approval) -> str:
+    """Somebody on whose yes this approval rests and whose account was closed since; "" when nobody."""
+    yes = approval.votes.filter(revision=approval.revision, verdict=Verdict.APPROVE)
+    gone = yes.filter(voter__is_active=False).select_related("voter").first()
+    return gone.voter.get_username() if gone else ""
 
 
 def why_may_not_vote(approval: Approval, run: Run, voter: User) -> str:

@@ -60,7 +60,7 @@ def draft_rule(wanted: WantedRule, *, why: str, by: User, pk: int | None = None)
         if rule.is_grant and rule.expires_at is not None:
             raise ActionError("A grant that was given cannot be changed. Revoke it, and give another one.")
         rule.draft = _record(rule, WhatChanged.DRAFTED, content, by, why)
-        rule.save()
+        rule.save(update_fields=["draft"])
     return rule
 
 
@@ -86,7 +86,7 @@ def enable_rule(
         rule.draft = None
         if rule.is_grant:
             rule.uses, rule.expires_at = values["uses"], now + timedelta(seconds=values["seconds"])
-        rule.save()
+        rule.save(update_fields=["active", "draft", "uses", "expires_at"])  # never what was used
         _rebuild(head, now)
     if values["kind"] not in LETS_RUN:
         withdraw_overtaken(actor=by.get_username())
@@ -105,7 +105,7 @@ def disable_rule(pk: int, *, why: str, by: User) -> PolicyRule:
         kind = rule.active.values["kind"]
         _record(rule, WhatChanged.DISABLED, rule.active.content, by, why)
         rule.active = None
-        rule.save()
+        rule.save(update_fields=["active"])
         _rebuild(head, timezone.now())
     if kind not in LETS_RUN or kind == RuleKind.ALLOW:
         withdraw_overtaken(actor=by.get_username())
@@ -123,7 +123,7 @@ def discard_draft(pk: int, *, why: str, by: User) -> PolicyRule:
             raise ActionError(f"{rule.name} has no draft.")
         _record(rule, WhatChanged.DISCARDED, rule.draft.content, by, why)
         rule.draft = None
-        rule.save()
+        rule.save(update_fields=["draft"])
     return rule
 
 

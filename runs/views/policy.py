@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse
@@ -13,6 +14,7 @@ from django.urls import reverse
 from runs import actions
 from runs.access import may_change_policy
 from runs.actions import ActionError
+from runs.actions.rule_contents import written
 from runs.models import PolicyChange, PolicyRule
 from runs.models.in_force import policy_in_force
 from runs.reading.policy import choices, read_policy, read_rule
@@ -127,12 +129,23 @@ def _rule(request: HttpRequest, pk: int, *, problem: str = "", status: int = 200
         "page": read_rule(rule),
         "rule": rule,
         "permission": may_change_policy(request.user),
+        "again": _address_of_form(rule) if rule.is_grant and rule.expires_at else "",
         "days": DAYS,
         "usual_days": USUAL_DAYS,
         "problem": problem,
         "why": request.POST.get("why", drafted) if problem else drafted,
     }
     return render(request, "policy/rule.html", context, status=status)
+
+
+def _address_of_form(rule: PolicyRule) -> str:
+    """The query that fills the form in with what this grant says."""
+    given = rule.active or rule.changes.first()
+    if given is None:
+        return ""
+    wanted = written(given.values, "")
+    names = ("kind", "tool", "agent", "environment", "conditions", "reason", "uses", "seconds")
+    return urlencode({name: getattr(wanted, name) for name in names})
 
 
 def _number(text: str) -> int:
