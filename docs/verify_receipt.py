@@ -58,7 +58,8 @@ class Receipt:
         demand(whole.get("format") == FORMAT, f"This is no receipt of the format {FORMAT}.")
         self.whole = whole
         self.run, self.call, self.approval = whole["run"], whole["call"], whole["approval"]
-        self.digest = whole["digest"]["sha256"]
+        self.permit = whole["permit"] if self.approval is None else None
+        self.digest = "" if self.approval is None else whole["digest"]["sha256"]
         self.events = whole["events"]
         self.data = [json.loads(event["data"]) for event in self.events]
         self.question = -1  # index of the event that asked
@@ -99,6 +100,8 @@ class Receipt:
             **{name: self.call[name] for name in ("tool_use_id", "tool", "tool_version", "arguments")},
             **{name: self.approval[name] for name in ("revision", "rule", "environment")},
         }
+        if parts.get("format") != "approval-v1":  # which is from before rules had versions
+            said["policy_version"] = self.approval["policy_version"]
         for name, value in said.items():
             demand(name in parts and parts[name] == value, f"The digest is not about this {name}.")
         demand(
@@ -126,6 +129,8 @@ class Receipt:
         for name, value in (("approval", self.approval["id"]), ("quorum", self.approval["quorum"])):
             demand(data.get(name) == value, f"The event asked with another {name}.")
         demand(data.get("rule") == self.approval["rule"], "The event names another rule.")
+        for name in ("roles", "self_approval"):  # events from before there were any say nothing of them
+            demand(name not in data or data[name] == self.approval[name], f"The event asked other {name}.")
         when = self.events[self.question]["at"]
         return f"Event {self.events[self.question]['seq']} asked about this digest and card, {when}."
 
@@ -203,6 +208,55 @@ class Receipt:
         times = "once" if len(starts) == 1 else f"{len(starts)} times, with the same key"
         return f"It started {times}, after the approval, on exactly the approved arguments."
 
+    def check_permit(self) -> str:
+        """Nobody voted: START names the rule or grant that let it run, by the digest of its text."""
+        permit = self.permit
+        demand(not self.find("approval.asked"), "People were asked about it, so a rule alone is not enough.")
+        starts = self.find("call.started")
+        demand(bool(starts), "It never started, so nothing has to be proven.")
+        text = ["policy-rule-1", permit["rule"], permit["content"]]
+        demand(list_hash(text) == permit["sha256"], "The rule does not give its digest.")
+        rule = json.loads(permit["content"])
+        demand(rule["tool"] in ("", self.call["tool"]), "The rule is for another tool.")
+        demand(
+            rule["kind"] == {"rule": "allow", "grant": "grant"}[permit["source"]],
+            "The rule does not let calls run.",
+        )
+        for index in starts:
+            data = self.data[index]
+            if data.get("source") == permit["source"]:
+                demand(data["rule_digest"] == permit["sha256"], "START names another rule.")
+        demand(self.data[starts[0]].get("rule_digest") == permit["sha256"], "START names another rule.")
+        if permit["source"] == "grant":
+            self.check_use(rule["uses"], starts[0])
+        return f"The {permit['source']} {permit['rule']} let it start: {permit['content']}"
+
+    def check_use(self, uses: int, start: int) -> None:
+        """It cost the grant one use, and there was one."""
+        used = self.find("grant.used")
+        demand(len(used) == 1, "It did not cost the grant one use.")
+        data, event = self.data[used[0]], self.events[used[0]]
+        demand(used[0] < start, "The use was counted after START.")
+        demand(1 <= data["number"] <= uses == data["uses"], "The grant had no such use.")
+        demand(
+            self.permit["use"] == {"event": event["seq"], "number": data["number"]}, "The use is another one."
+        )
+
+    def check_permitted_start(self) -> str:
+        """It started on exactly these arguments."""
+        starts = self.find("call.started")
+        named = (self.whole["start"] or {}).get("event")
+        demand(named == self.events[starts[-1]]["seq"], "START is another event.")
+        demand(
+            sha256(self.call["arguments"]) == self.call["arguments_sha256"],
+            "The arguments do not give their hash.",
+        )
+        for index in starts:
+            same = self.data[index]["arguments_sha256"] == self.call["arguments_sha256"]
+            demand(same, "Other arguments were started.")
+        demand(len(starts) <= len(self.find("call.restarted")) + 1, "It was started more often than lost.")
+        return "It started on exactly these arguments."
+
     def check_result(self) -> str:
         """The result is the one of the chain, after START; or there is none."""
         ended = [
@@ -237,6 +291,13 @@ CHECKS = (
     Receipt.check_start,
     Receipt.check_result,
 )
+# Of a call on which nobody voted, because a rule or a grant of people let it run.
+PERMIT_CHECKS = (
+    Receipt.check_chain,
+    Receipt.check_permit,
+    Receipt.check_permitted_start,
+    Receipt.check_result,
+)
 
 
 def check_head(receipt: Receipt, heads: str) -> str:
@@ -256,7 +317,7 @@ def verify(text: str, heads: str | None = None) -> tuple[list[str], str]:
     held: list[str] = []
     try:
         receipt = Receipt(json.loads(text))
-        for check in CHECKS:
+        for check in PERMIT_CHECKS if receipt.approval is None else CHECKS:
             held.append(check(receipt))
         if heads is not None:
             held.append(check_head(receipt, heads))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from django.contrib.auth.models import AnonymousUser, User
 
+from runs.models.eligible import why_not
 from runs.reading.asks import Ask
 
 
@@ -63,4 +64,33 @@ def may_vote(user: User | AnonymousUser, ask: Ask) -> Permission:
         return Permission(False, "It is decided.")
     if ask.voted_by_viewer:
         return Permission(False, "You have voted. One vote per person; it waits for others.")
-    return may_decide(user)
+    permission = may_decide(user)
+    if not permission or (not ask.roles and ask.self_approval):
+        return permission
+    sentence = why_not(
+        user.get_username(),
+        roles=ask.roles,
+        groups=_group_names(user),
+        started_it=ask.started_by_viewer,
+        self_approval=ask.self_approval,
+        rule=ask.rule,
+    )
+    return Permission(not sentence, sentence)
+
+
+def may_change_policy(user: User | AnonymousUser) -> Permission:
+    """May this person write, enable and switch off rules, and give and revoke grants?"""
+    if user.has_perm("runs.policy"):
+        return YES
+    return Permission(
+        False, "You may look but not change rules. Ask an administrator for the permission “policy”."
+    )
+
+
+def _group_names(user: User | AnonymousUser) -> frozenset[str]:
+    """Asked once for each request: a page may show several cards."""
+    names: frozenset[str] | None = getattr(user, "_names_of_groups", None)
+    if names is None:
+        names = frozenset(user.groups.values_list("name", flat=True))
+        user._names_of_groups = names  # type: ignore[union-attr]
+    return names

@@ -63,6 +63,12 @@ def second_operator(db: None) -> User:
 
 
 @pytest.fixture
+def owner(db: None) -> User:
+    """May start runs, decide, and change rules."""
+    return _user("petra", "decide", "policy", "start")
+
+
+@pytest.fixture
 def viewer(db: None) -> User:
     """May look."""
     return _user("vera")

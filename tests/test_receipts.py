@@ -20,6 +20,7 @@ from runs import actions
 from runs.models import Approval, Run, RunStatus, Vote
 from runs.reading.receipts import receipt_text
 from tests.factories import a_lease, a_run, a_turn, a_waiting_call
+from tests.test_policy_rules import a_proposed_call, authorize, begin, in_force
 
 pytestmark = pytest.mark.django_db
 SCRIPT = Path(__file__).resolve().parent.parent / "docs/verify_receipt.py"
@@ -303,3 +304,69 @@ def test_the_card_and_the_step_lead_to_the_receipt(client: Client, operator: Use
     link = f'href="/runs/{approval.run.request_id}/steps/{step.seq}/receipt.json" download'
     assert link in client.get(f"/approvals/{approval.pk}/").content.decode()
     assert link in client.get(f"/runs/{approval.run.request_id}/?step={step.seq}").content.decode()
+
+
+def permitted(owner: User, **fields: Any) -> dict[str, Any]:
+    """The receipt of a call that a rule or a grant let run, without a vote."""
+    in_force(owner, **fields)
+    lease, step = a_proposed_call()
+    authorize(lease, step)
+    begin(lease, step)
+    actions.finish_call(lease, step.seq, actions.Result("{}", False, "Done.", ""))
+    whole: dict[str, Any] = json.loads(receipt_text(step.run, step.seq))
+    return whole
+
+
+@pytest.mark.parametrize("kind", ["allow", "grant"])
+def test_a_call_that_a_rule_or_a_grant_let_run_has_a_receipt(owner: User, kind: str) -> None:
+    whole = permitted(owner, kind=kind)
+    said, wrong = checker.verify(json.dumps(whole))
+    assert not wrong, wrong
+    assert any("small-scaling let it start" in sentence and "replicas" in sentence for sentence in said)
+    assert whole["permit"]["by"] == "petra" and whole["permit"]["why"] == "It is right."
+    assert (whole["permit"]["use"] is not None) == (kind == "grant")
+
+
+PERMIT_FORGERIES: list[tuple[str, Forgery]] = [
+    ("rule does not give its digest", lambda r: r["permit"].update(content="{}")),
+    ("rule does not give its digest", lambda r: r["permit"].update(rule="another")),
+    ("START names another rule", say("call.started", rule_digest="0" * 64)),
+    ("did not cost the grant one use", drop("grant.used")),
+    ("had no such use", say("grant.used", number=6)),
+    ("had no such use", say("grant.used", uses=50)),
+    ("The use is another one", lambda r: r["permit"]["use"].update(number=2)),
+    ("counted after START", first_before_second("call.started", "grant.used")),
+    ("It never started", drop("call.started")),
+    ("Other arguments were started", say("call.started", arguments_sha256="0" * 64)),
+    ("arguments do not give their hash", lambda r: r["call"].update(arguments="{}")),
+    ("START is another event", lambda r: r["start"].update(event=1)),
+    ("result is another one", lambda r: r.update(result={"text": "[]", "sha256": checker.sha256("[]")})),
+    ("no complete receipt", lambda r: r.pop("permit")),
+]
+
+
+@pytest.mark.parametrize(("words", "forge"), PERMIT_FORGERIES)
+def test_it_finds_forgeries_of_what_let_a_call_run(owner: User, words: str, forge: Forgery) -> None:
+    whole = permitted(owner, kind="grant", uses="5")
+    forge(whole)
+    assert words in checker.verify(json.dumps(whole))[1]
+
+
+def test_an_approval_asked_before_rules_had_versions_still_verifies(operator: User) -> None:
+    run, seq = ran(operator)
+    old = json.loads(receipt_text(run, seq))
+    assert old["digest"]["parts"][0]["value"] == "approval-v1" and old["approval"]["policy_version"] == ""
+    for event in of_kind(old, "approval.asked"):  # as such events were
+        data = json.loads(event["data"])
+        event["data"] = json.dumps(
+            {k: v for k, v in data.items() if k not in {"roles", "self_approval", "policy"}}
+        )
+    rechain(old)
+    del old["approval"]["policy_version"], old["approval"]["roles"], old["approval"]["self_approval"]
+    assert checker.verify(json.dumps(old))[1] == ""
+    _, step, approval = a_waiting_call(a_run("now"), policy_version="f" * 64, roles=("On-call",))
+    new = json.loads(receipt_text(approval.run, step.seq))
+    assert new["digest"]["parts"][-1] == {"name": "policy_version", "value": "f" * 64}
+    assert checker.verify(json.dumps(new))[1] == ""
+    new["approval"]["policy_version"] = "0" * 64
+    assert "not about this policy_version" in checker.verify(json.dumps(new))[1]

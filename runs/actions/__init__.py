@@ -1,6 +1,7 @@
 """Every write of agentops: one transaction, its events, one hint on commit."""
 
 from runs.actions.approvals import decide, expire_approvals
+from runs.actions.backtests import backtest_rule
 from runs.actions.budgets import pause_at_budget, remove_budget, resume_after_budgets, set_budget
 from runs.actions.calls import (
     Question,
@@ -66,6 +67,17 @@ from runs.actions.outcomes import (
     resolve_outcome,
     tell_outcomes,
 )
+from runs.actions.policies import (
+    MayNotChangePolicy,
+    NeedsBacktest,
+    UnknownRule,
+    disable_rule,
+    discard_draft,
+    draft_rule,
+    enable_rule,
+    find_rule,
+)
+from runs.actions.rule_contents import InvalidRule, WantedRule
 from runs.actions.settling import Refusal, Result
 from runs.actions.sign_in import make_sign_in_link, use_sign_in_link
 from runs.actions.starting import checked_question, start_run
@@ -99,11 +111,14 @@ __all__ = [
     "Found",
     "Identity",
     "InvalidQuestion",
+    "InvalidRule",
     "Lease",
     "LeaseLost",
     "LedgerMissing",
+    "MayNotChangePolicy",
     "MayNotDecide",
     "MayNotNotify",
+    "NeedsBacktest",
     "NoModelConfigured",
     "Outcome",
     "ProposedCall",
@@ -112,12 +127,15 @@ __all__ = [
     "Result",
     "UnknownAgent",
     "UnknownBudget",
+    "UnknownRule",
     "UnknownScenario",
     "WantedChannel",
+    "WantedRule",
     "add_note",
     "allow_call",
     "ask_approval",
     "ask_follow_up",
+    "backtest_rule",
     "cancel_run",
     "canonical",
     "checked_question",
@@ -126,13 +144,18 @@ __all__ = [
     "claimable",
     "continuation_id",
     "decide",
+    "disable_rule",
+    "discard_draft",
+    "draft_rule",
     "driven",
     "due_deliveries",
+    "enable_rule",
     "end_run",
     "estimate",
     "expire_approvals",
     "fail_attempt",
     "find_channel",
+    "find_rule",
     "finish_call",
     "finish_turn",
     "forget_deliveries",

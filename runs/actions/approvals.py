@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError
 
 from runs.actions.change import Change, change, end_waiting
+from runs.actions.eligibility import why_may_not_vote
 from runs.actions.errors import (
     ActionError,
     AlreadyDecided,
@@ -47,10 +48,6 @@ def decide(
         raise ActionError(f"There is no approval {approval_id}.")
     if verdict not in Verdict.values:
         raise ActionError("A decision is either approve or reject.")
-    if not voter.is_active or not (voter.is_superuser or voter.has_perm("runs.decide")):
-        raise MayNotDecide(
-            f"{voter.get_username()} may look but not decide. Ask for the permission “decide”."
-        )
     reason = reason.strip()[:MAX_REASON_CHARACTERS]
     with change(run_id, actor=voter.get_username()) as current:
         approval = Approval.objects.select_for_update().get(pk=approval_id)
@@ -58,7 +55,7 @@ def decide(
             _expire(current, approval)
             refused: ActionError | None = ApprovalExpired(_who_decided(approval), approval)
         else:
-            refused = _why_void(approval, voter, revision, digest)
+            refused = _why_void(current, approval, voter, revision, digest)
             if refused is None:
                 _vote(current, approval, voter, Verdict(verdict), reason, seconds_on_card)
     if refused is not None:
@@ -91,7 +88,20 @@ def _expire_one(approval_id: int, run_id: int) -> bool:
     return True
 
 
-def _why_void(approval: Approval, voter: User, revision: int, digest: str) -> ActionError | None:
+def withdraw(current: Change, approval: Approval, refusal: Refusal) -> None:
+    """Inside a change: this open question is not asked any more, and its call does not run."""
+    step = _call_of(approval, current)
+    _close(current, approval, ApprovalState.INVALIDATED, reason=refusal.message)
+    step.waited_seconds = (current.now - step.started_at).total_seconds()
+    settle_refused(current, step, refusal)
+    _wake(current)
+
+
+def _why_void(
+    current: Change, approval: Approval, voter: User, revision: int, digest: str
+) -> ActionError | None:
+    if sentence := why_may_not_vote(approval, current.run, voter):
+        return MayNotDecide(sentence)
     if not approval.is_open:
         error = ApprovalExpired if approval.state == ApprovalState.EXPIRED else AlreadyDecided
         return error(_who_decided(approval), approval)
@@ -163,11 +173,11 @@ def _expire(current: Change, approval: Approval) -> None:
     _wake(current)
 
 
-def _close(current: Change, approval: Approval, state: ApprovalState) -> None:
+def _close(current: Change, approval: Approval, state: ApprovalState, **more: str) -> None:
     approval.state = state
     approval.decided_at = current.now
     approval.save(update_fields=["state", "decided_at", "execute_by"])
-    current.event(f"approval.{state}", step=approval.step.seq, approval=approval.pk)
+    current.event(f"approval.{state}", step=approval.step.seq, approval=approval.pk, **more)
     notify(current, approval)
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from runs.actions import ledger
+from runs.actions import ledger, permits
 from runs.actions.change import Change, Lease, change
+from runs.actions.eligibility import who_left
 from runs.actions.notifications import notify, notify_end
 from runs.actions.settling import (
     Refusal,
@@ -21,7 +22,8 @@ from runs.actions.settling import (
     settle_void,
 )
 from runs.models import Approval, ApprovalState, Step, StepStatus
-from runs.models.proof import asked, digest_of, digest_parts, sha256
+from runs.models.proof import asked, decided, digest_of, digest_parts, sha256
+from tools.policy import Verdict, what_became_stricter
 
 MAX_STARTS = 3  # a call that ends its process each time is not started for ever
 
@@ -38,6 +40,11 @@ class Question:
     decide_within_seconds: int
     execute_within_seconds: int
     preview: dict[str, Any]
+    roles: tuple[str, ...] = ()
+    self_approval: bool = True
+    cooling_off_seconds: int = 0
+    rule_change: int | None = None
+    policy_version: str = ""
 
 
 def canonical(arguments: Any) -> str:
@@ -45,22 +52,17 @@ def canonical(arguments: Any) -> str:
     return json.dumps(arguments, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def action_digest(
-    step: Step, arguments: str, *, tool_version: str, revision: int, rule: str, environment: str
-) -> str:
+def action_digest(step: Step, arguments: str, **bound: Any) -> str:
     """SHA-256 that binds a vote to this call, this version of this tool, these bytes, this rule."""
-    parts = digest_parts(
-        step, arguments, tool_version=tool_version, revision=revision, rule=rule, environment=environment
-    )
-    return digest_of(parts)
+    return digest_of(digest_parts(step, arguments, **bound))
 
 
-def allow_call(lease: Lease, seq: int, *, rule: str) -> None:
-    """Policy lets this call run without asking."""
+def allow_call(lease: Lease, seq: int, *, rule: str, verdict: Verdict | None = None) -> None:
+    """Policy lets this call run without asking. Whether it still does is looked at again at START."""
     with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.PROPOSED}, StepStatus.READY)
         current.update_later(step, "status")  # a read starts in the same transaction
-        current.event("call.allowed", step=seq, rule=rule)
+        current.event("call.allowed", step=seq, **({"rule": rule} | (decided(verdict) if verdict else {})))
 
 
 def ask_approval(lease: Lease, seq: int, question: Question) -> None:
@@ -75,6 +77,7 @@ def ask_approval(lease: Lease, seq: int, question: Question) -> None:
             revision=1,
             rule=question.rule,
             environment=question.environment,
+            policy_version=question.policy_version,
         )
         approval = Approval.objects.create(
             run=current.run,
@@ -85,6 +88,11 @@ def ask_approval(lease: Lease, seq: int, question: Question) -> None:
             rule=question.rule,
             rule_reason=question.rule_reason,
             quorum=question.quorum,
+            roles=list(question.roles),
+            self_approval=question.self_approval,
+            cooling_off_seconds=question.cooling_off_seconds,
+            rule_change=question.rule_change,
+            policy_version=question.policy_version,
             preview=json.dumps(question.preview),
             created_at=current.now,
             expires_at=current.now + timedelta(seconds=question.decide_within_seconds),
@@ -94,12 +102,14 @@ def ask_approval(lease: Lease, seq: int, question: Question) -> None:
         notify(current, approval)
 
 
-def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
+def start_call(lease: Lease, seq: int, *, tool_version: str, verdict: Verdict | None = None) -> str | None:
     """Commit the START marker and return the exact arguments to run, or None when it may not run.
 
     A gated call needs an approval that is approved, in time, not used before, and for exactly these
     bytes of exactly this tool: `tool_version` is that of the tool that would run now. Otherwise the call
-    is settled here. The caller runs the tool only after this has committed.
+    is settled here. `verdict` is what the rules say now: what nobody voted on starts only while they allow
+    it, and a decision holds only while they ask for no more than it was. The caller runs the tool only
+    after this has committed.
     """
     with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.READY}, StepStatus.EXECUTING)
@@ -111,11 +121,10 @@ def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
         if step.effect != "read":  # nobody is asked about a read
             approval = step.approvals.select_for_update().order_by("-revision").first()
         if approval is not None:
-            if not _redeem(approval, step, current, tool_version):
+            if not _redeem(approval, step, current, tool_version, verdict):
                 return None
             arguments = approval.arguments
-        elif step.effect == "destructive":
-            settle_refused(current, step, Refusal("denied", "It has no approval. It did not run."))
+        elif step.effect != "read" and not permits.may_start(current, step, verdict):
             return None
         else:
             step.started_at = current.now
@@ -127,8 +136,16 @@ def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
             step=seq,
             summary=step.summary,
             arguments_sha256=sha256(arguments),
+            **_allowed_by(step, approval, verdict),
         )
     return arguments
+
+
+def _allowed_by(step: Step, approval: Approval | None, verdict: Verdict | None) -> dict[str, Any]:
+    """For the event of a START that nobody voted on: the rule or grant that allows it."""
+    if verdict is None or verdict.kind != "allow" or approval is not None or step.effect == "read":
+        return {}
+    return decided(verdict)
 
 
 def finish_call(lease: Lease, seq: int, result: Result) -> None:
@@ -152,7 +169,7 @@ def refuse_call(lease: Lease, seq: int, refusal: Refusal) -> None:
     """The call will never run; the model is told why. An approval that nobody used is void from now on."""
     with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.PROPOSED, StepStatus.READY}, StepStatus.REFUSED)
-        invalidate_approval(current, step, refusal.kind)
+        invalidate_approval(current, step, refusal.message)
         settle_void(current, step, refusal)
 
 
@@ -183,14 +200,16 @@ def recover_call(lease: Lease, seq: int, *, repeatable: bool) -> None:
             settle_unknown(current, step)
 
 
-def _redeem(approval: Approval, step: Step, current: Change, tool_version: str) -> bool:
+def _redeem(
+    approval: Approval, step: Step, current: Change, tool_version: str, verdict: Verdict | None
+) -> bool:
     """Use the approval for this start; False when it does not hold, and the call is settled then.
 
     A further attempt of the same call, whose tool takes the same idempotency key twice or whose probe found
     that nothing happened, keeps its approval. What had started before is not simply refused: see settle_void.
     """
     started_before = approval.redeemed_at is not None and step.attempt > 1
-    problem = _why_not(approval, step, current, tool_version)
+    problem = _why_not(approval, step, current, tool_version, verdict)
     if problem is None:
         if not started_before:
             approval.redeemed_at = current.now
@@ -203,13 +222,15 @@ def _redeem(approval: Approval, step: Step, current: Change, tool_version: str) 
     if problem.kind in {ApprovalState.EXPIRED, ApprovalState.INVALIDATED}:
         approval.state = problem.kind
         approval.save(update_fields=["state"])
-        current.event(f"approval.{problem.kind}", step=step.seq, approval=approval.pk)
+        current.event(f"approval.{problem.kind}", step=step.seq, approval=approval.pk, reason=problem.message)
         notify(current, approval)
     settle_refused(current, step, problem)
     return False
 
 
-def _why_not(approval: Approval, step: Step, current: Change, tool_version: str) -> Refusal | None:
+def _why_not(
+    approval: Approval, step: Step, current: Change, tool_version: str, verdict: Verdict | None
+) -> Refusal | None:
     """Why an approval does not let this call start now; None when it does."""
     digest = action_digest(
         step,
@@ -218,6 +239,7 @@ def _why_not(approval: Approval, step: Step, current: Change, tool_version: str)
         revision=approval.revision,
         rule=approval.rule,
         environment=approval.environment,
+        policy_version=approval.policy_version,
     )
     if approval.redeemed_at is not None and step.attempt == 1:
         return Refusal("denied", "Its approval was used already. It did not run.")
@@ -230,6 +252,13 @@ def _why_not(approval: Approval, step: Step, current: Change, tool_version: str)
         )
     if digest != approval.digest:
         return Refusal(ApprovalState.INVALIDATED, "It changed after it was approved. It did not run.")
+    stricter = what_became_stricter(approval.ask, verdict) if verdict else ""
+    if verdict is not None and stricter:
+        sentence = f"The rules changed after it was approved. {stricter} It did not run."
+        return Refusal(ApprovalState.INVALIDATED, sentence, verdict)
+    if gone := who_left(approval):
+        sentence = f"The account of {gone}, who approved it, was closed since. It did not run."
+        return Refusal(ApprovalState.INVALIDATED, sentence)
     return None
 
 

@@ -9,7 +9,8 @@ from runs.actions.change import Change
 from runs.actions.notifications import notify, notify_end
 from runs.actions.turns import close_attempt, estimate
 from runs.models import Approval, ApprovalState, FoundBy, Says, Step, StepStatus
-from runs.models.proof import sha256
+from runs.models.proof import decided, sha256
+from tools.policy import Verdict
 
 RESULT_SUMMARY = 300
 SETTLED_CALL = (
@@ -27,10 +28,11 @@ OPEN = [StepStatus.PROPOSED, StepStatus.WAITING, StepStatus.READY, StepStatus.EX
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a call never runs: a kind for programs, and the sentence the model is told."""
+    """Why a call never runs: a kind for programs, the sentence the model is told, the verdict of policy."""
 
     kind: str
     message: str
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ def settle_refused(current: Change, step: Step, refusal: Refusal) -> None:
     """Mark the call refused and write the result the model will read."""
     step.status = StepStatus.REFUSED
     settle(current, step, not_run(refusal))
-    current.event("call.refused", step=step.seq, reason=refusal.kind, result_sha256=sha256(step.result))
+    rule = decided(refusal.verdict) if refusal.verdict else {}
+    digest = sha256(step.result)
+    current.event("call.refused", step=step.seq, reason=refusal.kind, result_sha256=digest, **rule)
 
 
 def settle_unknown(current: Change, step: Step) -> None:

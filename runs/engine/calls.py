@@ -16,8 +16,10 @@ from runs.engine import reconciling, repeats, running
 from runs.engine.acts import Act, Record
 from runs.engine.running import Started
 from runs.models import Run, Step, StepKind, StepStatus
+from runs.models.in_force import policy_in_force
 from tools import boundary, policy, registry
 from tools.base import Tool, ToolContext
+from tools.policy import Policy, Verdict
 
 # What a dry run may find wrong that the model can put right by itself: no person is asked about it.
 CORRECTABLE = frozenset(
@@ -37,7 +39,9 @@ def authorize(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) ->
 
     Returns the act that makes the previews, which read production; None when no person has to be asked.
     """
-    requests = [made for seq in seqs if (made := _judge(lease, run, steps, steps[seq - 1])) is not None]
+    rules = policy_in_force()
+    judged = (_judge(lease, run, steps, steps[seq - 1], rules) for seq in seqs)
+    requests = [made for made in judged if made is not None]
     if not requests:
         return None
 
@@ -55,16 +59,16 @@ def authorize(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) ->
     return act
 
 
-def _judge(lease: Lease, run: Run, steps: list[Step], step: Step) -> _Request | None:
+def _judge(lease: Lease, run: Run, steps: list[Step], step: Step, rules: Policy) -> _Request | None:
     """Allow or refuse this call; what a person is asked otherwise."""
-    tool, refusal = _permitted(run, steps, step)
+    tool, refusal = _permitted(run, steps, step, rules)
     refusal = repeats.refusal(steps, step, timezone.now()) or refusal
     if tool is None or refusal is not None:
         actions.refuse_call(lease, step.seq, refusal or _unknown(step.name, run.frozen))
         return None
-    verdict = _verdict(tool, json.loads(step.arguments), run)
+    verdict = verdict_on(run, step, tool, rules)
     if verdict.kind == "allow":
-        actions.allow_call(lease, step.seq, rule=verdict.rule)
+        actions.allow_call(lease, step.seq, rule=verdict.rule, verdict=verdict)
         return None
     return _Request(step.seq, tool, step.arguments, context(run, step), verdict)
 
@@ -77,7 +81,7 @@ class _Request:
     tool: Tool
     arguments: str
     context: ToolContext
-    verdict: policy.Verdict
+    verdict: Verdict
 
 
 def _put_before_a_person(lease: Lease, request: _Request, preview: dict[str, Any]) -> None:
@@ -96,6 +100,11 @@ def _put_before_a_person(lease: Lease, request: _Request, preview: dict[str, Any
         decide_within_seconds=verdict.decide_within_seconds,
         execute_within_seconds=verdict.execute_within_seconds,
         preview=preview,
+        roles=verdict.ask.roles,
+        self_approval=verdict.ask.self_approval,
+        cooling_off_seconds=verdict.ask.cooling_off_seconds,
+        rule_change=verdict.change,
+        policy_version=verdict.version,
     )
     actions.ask_approval(lease, request.seq, question)
 
@@ -107,22 +116,26 @@ def begin_calls(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) 
     follows. It raises LeaseLost as soon as a row shows that somebody else drives the run: what still runs is
     left alone, what has not begun never does. None when no call may run.
     """
-    started = [begun for seq in seqs if (begun := _start(lease, run, steps, steps[seq - 1])) is not None]
+    changes = any(steps[seq - 1].effect != "read" for seq in seqs)
+    rules = policy_in_force(hold=changes)
+    begun = (_start(lease, run, steps, steps[seq - 1], rules) for seq in seqs)
+    started = [one for one in begun if one is not None]
     if not started:
         return None
     return partial(running.run, lease, started)
 
 
-def _start(lease: Lease, run: Run, steps: list[Step], step: Step) -> Started | None:
-    """Record START on exactly the authorised bytes; None when the call may not run and is settled.
+def _start(lease: Lease, run: Run, steps: list[Step], step: Step, rules: Policy) -> Started | None:
+    """Record START on exactly the authorised bytes; None when the call may not run now.
 
     Tool, offer and policy are looked at again: they may have changed while a person decided.
     """
-    tool, refusal = _permitted(run, steps, step)
+    tool, refusal = _permitted(run, steps, step, rules)
     if tool is None or refusal is not None:
         actions.refuse_call(lease, step.seq, refusal or _unknown(step.name, run.frozen))
         return None
-    arguments = actions.start_call(lease, step.seq, tool_version=tool.version)
+    verdict = verdict_on(run, step, tool, rules)
+    arguments = actions.start_call(lease, step.seq, tool_version=tool.version, verdict=verdict)
     return None if arguments is None else Started(step, tool, arguments, context(run, step))
 
 
@@ -142,7 +155,7 @@ def recover(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) -> A
     return partial(reconciling.after_loss, lease, probes) if probes else None
 
 
-def _permitted(run: Run, steps: list[Step], step: Step) -> tuple[Tool | None, Refusal | None]:
+def _permitted(run: Run, steps: list[Step], step: Step, rules: Policy) -> tuple[Tool | None, Refusal | None]:
     """The tool of this call, and why it may never run (None: it may, or a person is asked)."""
     configuration = run.frozen
     tool = registry.find(step.name)
@@ -154,16 +167,20 @@ def _permitted(run: Run, steps: list[Step], step: Step) -> tuple[Tool | None, Re
         return tool, Refusal("limit", f"The limit of {limit} tool calls is reached. It did not run.")
     if sentence := _used_up(run, steps, step):
         return tool, Refusal("limit", sentence)
-    if tool.effect == "read":
-        return tool, None  # the boundary explains wrong arguments, and a newer version only reads, too
+    if tool.effect == "read":  # the boundary explains wrong arguments, and a newer version only reads, too
+        return tool, _denied(verdict_on(run, step, tool, rules), step)
     if problem := boundary.invalid_arguments(tool, json.loads(step.arguments)):
         return tool, Refusal("invalid_argument", f"{problem} It did not run.")
     if tool.version != step.tool_version or tool.effect != step.effect:
         return tool, Refusal("changed", "The tool changed since this call was proposed. It did not run.")
-    verdict = _verdict(tool, json.loads(step.arguments), run)
-    if verdict.kind == "deny":
-        return tool, Refusal("denied", f"{verdict.reason} It did not run.")
-    return tool, None
+    return tool, _denied(verdict_on(run, step, tool, rules), step)
+
+
+def _denied(verdict: Verdict, step: Step) -> Refusal | None:
+    if verdict.kind != "deny":
+        return None
+    changed = "" if step.status == StepStatus.PROPOSED else "The rules changed since it was allowed. "
+    return Refusal("denied", f"{changed}{verdict.reason} It did not run.", verdict)
 
 
 def _number(steps: list[Step], step: Step) -> int:
@@ -186,8 +203,9 @@ def _used_up(run: Run, steps: list[Step], step: Step) -> str:
     )
 
 
-def _verdict(tool: Tool, arguments: dict[str, Any], run: Run) -> policy.Verdict:
-    return policy.decide(tool, arguments, run.agent, run.frozen["environment"])
+def verdict_on(run: Run, step: Step, tool: Tool, rules: Policy) -> Verdict:
+    """What the rules in code and these say of this call."""
+    return policy.decide(tool, json.loads(step.arguments), run.agent, run.frozen["environment"], rules)
 
 
 def context(run: Run, step: Step) -> ToolContext:

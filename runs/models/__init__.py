@@ -13,6 +13,15 @@ from runs.models.notification import (
     NotificationDelivery,
 )
 from runs.models.outcome import Finding, FoundBy, Resolution, Says, WhatBecame
+from runs.models.policy import (
+    GrantUse,
+    PolicyBacktest,
+    PolicyChange,
+    PolicyHead,
+    PolicyRule,
+    RuleKind,
+    WhatChanged,
+)
 from runs.models.run import CONTINUED, ENDED, Run, RunStatus
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
 from runs.models.worker import WorkerProcess, silent_since
@@ -33,11 +42,17 @@ __all__ = [
     "Event",
     "Finding",
     "FoundBy",
+    "GrantUse",
     "NoticeKind",
     "NotificationChannel",
     "NotificationDelivery",
     "Period",
+    "PolicyBacktest",
+    "PolicyChange",
+    "PolicyHead",
+    "PolicyRule",
     "Resolution",
+    "RuleKind",
     "Run",
     "RunStatus",
     "Says",
@@ -50,6 +65,7 @@ __all__ = [
     "Verdict",
     "Vote",
     "WhatBecame",
+    "WhatChanged",
     "WorkerProcess",
     "event_hash",
     "silent_since",

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from runs.models.run import Run
 from runs.models.step import Step
+from tools.policy import Ask
 
 HEADLINE = 300
 
@@ -41,7 +42,13 @@ class Approval(models.Model):
     environment = models.CharField(max_length=64)
     rule = models.CharField(max_length=100)
     rule_reason = models.TextField()
+    # The version of the rule that asked, when people wrote it, and of all rules ("": before they had one).
+    rule_change = models.PositiveBigIntegerField(null=True, blank=True)
+    policy_version = models.CharField(max_length=64, blank=True, default="")
     quorum = models.PositiveIntegerField(default=1)
+    roles = models.JSONField(default=list, blank=True)  # names of groups whose members may decide; none: all
+    self_approval = models.BooleanField(default=True)  # may whoever started the run decide?
+    cooling_off_seconds = models.PositiveIntegerField(default=0)  # between the decision and START
     # What the reviewer sees: {headline, environment, chips, changes, reversible, object}. Written by the
     # tool from arguments and a dry run; never by the model.
     preview = models.TextField()
@@ -90,6 +97,17 @@ class Approval(models.Model):
 
     def has_expired(self, now: datetime) -> bool:
         return now >= self.expires_at
+
+    @property
+    def ask(self) -> Ask:
+        """What was demanded of people when they were asked."""
+        return Ask(
+            quorum=self.quorum,
+            roles=tuple(self.roles),
+            self_approval=self.self_approval,
+            execute_within_seconds=self.execute_within_seconds,
+            cooling_off_seconds=self.cooling_off_seconds,
+        )
 
     @property
     def card(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from runs.models.approval import Approval
 from runs.models.step import Step
+from tools.policy import Verdict
 
 
 def sha256(text: str) -> str:
@@ -16,11 +17,22 @@ def sha256(text: str) -> str:
 
 
 def digest_parts(
-    step: Step, arguments: str, *, tool_version: str, revision: int, rule: str, environment: str
+    step: Step,
+    arguments: str,
+    *,
+    tool_version: str,
+    revision: int,
+    rule: str,
+    environment: str,
+    policy_version: str = "",
 ) -> dict[str, Any]:
-    """What an approval's digest is made of: names, and in this order the values that are hashed."""
+    """What an approval's digest is made of: names, and in this order the values that are hashed.
+
+    Approvals asked before rules had versions have none in their digest.
+    """
+    versions = {"policy_version": policy_version} if policy_version else {}
     return {
-        "format": "approval-v1",
+        "format": "approval-v2" if policy_version else "approval-v1",
         "request_id": str(step.run.request_id),
         "tool_use_id": step.tool_use_id,
         "revision": revision,
@@ -29,6 +41,7 @@ def digest_parts(
         "arguments": arguments,
         "rule": rule,
         "environment": environment,
+        **versions,
     }
 
 
@@ -47,8 +60,17 @@ def approval_digest(approval: Approval) -> str:
             revision=approval.revision,
             rule=approval.rule,
             environment=approval.environment,
+            policy_version=approval.policy_version,
         )
     )
+
+
+def decided(verdict: Verdict) -> dict[str, Any]:
+    """For the event of a decision: the rule that made it, who wrote it, and the version of all rules."""
+    told: dict[str, Any] = {"rule": verdict.rule, "source": verdict.source, "policy": verdict.version}
+    if verdict.change is None:
+        return told
+    return told | {"rule_change": verdict.change, "rule_digest": verdict.rule_digest}
 
 
 def asked(approval: Approval) -> dict[str, Any]:
@@ -59,6 +81,10 @@ def asked(approval: Approval) -> dict[str, Any]:
         "rule": approval.rule,
         "revision": approval.revision,
         "quorum": approval.quorum,
+        "roles": approval.roles,
+        "self_approval": approval.self_approval,
+        "rule_change": approval.rule_change,
+        "policy": approval.policy_version,
         "expires_at": approval.expires_at.isoformat(),
         "preview_sha256": sha256(approval.preview),
     }

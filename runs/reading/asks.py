@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db.models import Prefetch, QuerySet
 
 from runs.models import Approval, ApprovalState, Verdict, Vote
+from runs.reading import rule_words
 from runs.reading.timescale import percent_text
 from runs.reading.words import span
 
@@ -40,6 +41,11 @@ class Ask:
     rule: str
     rule_reason: str
     quorum: int
+    roles: tuple[str, ...]
+    rule_change: int | None  # the version of the rule, when people wrote it
+    self_approval: bool
+    cooling_off_seconds: int
+    started_by_viewer: bool  # known where it matters: when whoever started the run may not decide
     card: dict[str, Any]
     ballots: tuple[Ballot, ...]
     created_at: datetime
@@ -101,6 +107,11 @@ class Ask:
         return f"{self.shown_state.capitalize()} by {last.voter}" if last else self.shown_state.capitalize()
 
     @property
+    def deciders(self) -> str:
+        """Who decides: "two of: On-call"."""
+        return rule_words.people(self.quorum, self.roles)
+
+    @property
     def votes_word(self) -> str:
         return f"{self.approvals} of {self.quorum} votes"
 
@@ -136,6 +147,11 @@ def ask_of(approval: Approval, *, step_seq: int, tool: str, viewer: User, now: d
         rule=approval.rule,
         rule_reason=approval.rule_reason,
         quorum=approval.quorum,
+        roles=tuple(approval.roles),
+        rule_change=approval.rule_change,
+        self_approval=approval.self_approval,
+        cooling_off_seconds=approval.cooling_off_seconds,
+        started_by_viewer=not approval.self_approval and approval.run.created_by_id == viewer.pk,
         card=approval.card,
         ballots=tuple(_ballot(vote, approval) for vote in votes),
         created_at=approval.created_at,

@@ -116,6 +116,7 @@ def light_rows(approvals: Any) -> Any:
             *(field.attname for field in Approval._meta.concrete_fields),
             "run__request_id",
             "run__agent",
+            "run__created_by",
             "run__user_query",
             "run__status",
             "step__seq",

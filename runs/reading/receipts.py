@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from runs.models import Approval, Event, Run, Step, StepKind
 from runs.models.proof import digest_parts, sha256
+from runs.reading.permit_receipts import call_of, read_permit
 
 FORMAT = "agentops-receipt-1"
 TRIES = 5
@@ -36,7 +37,8 @@ def receipt_name(run: Run, seq: int) -> str:
 def read_receipt(run: Run, seq: int) -> dict[str, Any]:
     """The receipt of the call at this step, of its newest revision, up to the present end of the chain.
 
-    Raises NoReceipt for a step that is no tool call, needed no approval, or was copied from another run.
+    A call that a rule or a grant of people let start has one, too. Raises NoReceipt for a step that is no
+    tool call, that nobody had to allow, or that was copied from another run.
     """
     for _ in range(TRIES):
         before = Run.objects.values_list("last_event_hash", flat=True).get(pk=run.pk)
@@ -54,26 +56,14 @@ def _read(run: Run, seq: int) -> dict[str, Any]:
         .order_by("-revision")
         .first()
     )
+    events = [_event(event) for event in run.events.order_by("seq")]
     if approval is None:
-        raise NoReceipt(_why_none(run, seq))
+        return _permitted(run, seq, events)
     step = approval.step
     step.run = run
-    events = [_event(event) for event in run.events.order_by("seq")]
     return {
-        "format": FORMAT,
-        "made_at": timezone.now().isoformat(),
-        "made_by": f"agentops {settings.VERSION}",
-        "run": _run(run, events),
-        "call": {
-            "step": step.seq,
-            "tool_use_id": step.tool_use_id,
-            "tool": step.name,
-            "tool_version": step.tool_version,
-            "effect": step.effect,
-            "status": step.status,
-            "arguments": approval.arguments,
-            "arguments_sha256": sha256(approval.arguments),
-        },
+        **_head(run, events),
+        "call": call_of(step, approval.arguments),
         "approval": _approval(approval),
         "digest": _digest(approval, step),
         "card": {"text": approval.preview, "sha256": sha256(approval.preview)},
@@ -81,6 +71,33 @@ def _read(run: Run, seq: int) -> dict[str, Any]:
         "start": _last(events, "call.started", seq),
         "result": {"text": step.result, "sha256": sha256(step.result)} if step.result else None,
         "events": events,
+    }
+
+
+def _permitted(run: Run, seq: int, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """The receipt of a call on which nobody voted."""
+    found = read_permit(run, seq, events)
+    if found is None:
+        raise NoReceipt(_why_none(run, seq))
+    step, permit = found
+    return {
+        **_head(run, events),
+        "call": call_of(step, step.arguments),
+        "approval": None,
+        "permit": permit,
+        "votes": [],
+        "start": _last(events, "call.started", seq),
+        "result": {"text": step.result, "sha256": sha256(step.result)} if step.result else None,
+        "events": events,
+    }
+
+
+def _head(run: Run, events: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "made_at": timezone.now().isoformat(),
+        "made_by": f"agentops {settings.VERSION}",
+        "run": _run(run, events),
     }
 
 
@@ -128,6 +145,9 @@ def _approval(approval: Approval) -> dict[str, Any]:
         "rule": approval.rule,
         "rule_reason": approval.rule_reason,
         "quorum": approval.quorum,
+        "roles": approval.roles,
+        "self_approval": approval.self_approval,
+        "policy_version": approval.policy_version,
         **{name: _iso(getattr(approval, name)) for name in times},
     }
 
@@ -144,6 +164,7 @@ def _digest(approval: Approval, step: Step) -> dict[str, Any]:
         revision=approval.revision,
         rule=approval.rule,
         environment=approval.environment,
+        policy_version=approval.policy_version,
     )
     named = [{"name": name, "value": value} for name, value in parts.items()]
     return {"sha256": approval.digest, "parts": named}

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from runs.models import Event, Run, Step, StepKind, StepStatus
+from runs.models import ApprovalState, Event, Run, Step, StepKind, StepStatus
 from runs.reading.asks import Ask, ask_of, with_votes
 from runs.reading.outcomes import Unknown, read_outcome
 
@@ -48,6 +48,17 @@ class StepEvent:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """The rule that decided on a call, and what it said."""
+
+    word: str  # allowed, people were asked, denied, or stopped after the rules had changed
+    rule: str
+    rule_change: int | None  # None: a rule in code
+    use: str  # of a grant: "use 2 of 5"
+    has_receipt: bool  # it started because people had allowed it beforehand
+
+
+@dataclass(frozen=True)
 class StepDetail:
     """What the panel shows of one step."""
 
@@ -58,6 +69,7 @@ class StepDetail:
     events: tuple[StepEvent, ...]
     parent_seq: int | None
     unknown: Unknown | None  # what is known of an outcome that nobody knew
+    decision: Decision | None = None
 
     @property
     def is_streaming(self) -> bool:
@@ -90,14 +102,16 @@ def read_step(run: Run, seq: int, *, viewer: User, now: datetime) -> StepDetail 
         with_votes(step.approvals.order_by("-revision")).first() if step.kind == StepKind.TOOL else None
     )
     is_model = step.kind == StepKind.MODEL
+    events = _events_of(run, seq)
     return StepDetail(
         step=step,
         turn=run.steps.filter(kind=StepKind.MODEL, seq__lte=seq).count() if is_model else None,
         ask=ask_of(approval, step_seq=seq, tool=step.name, viewer=viewer, now=now) if approval else None,
         usage=_usage(step) if is_model else (),
-        events=_events(run, seq),
+        events=tuple(StepEvent(one.seq, one.kind, one.actor, one.at, _note(one)) for one in events),
         parent_seq=step.parent.seq if step.parent else None,
         unknown=read_outcome(step.pk) if step.status == StepStatus.UNKNOWN else None,
+        decision=_decision(events) if step.kind == StepKind.TOOL else None,
     )
 
 
@@ -113,13 +127,27 @@ def _usage(step: Step) -> tuple[UsageLine, ...]:
     return tuple(lines) if step.total_tokens else ()
 
 
-def _events(run: Run, seq: int) -> tuple[StepEvent, ...]:
+def _events_of(run: Run, seq: int) -> list[Event]:
     near = run.events.filter(data__contains=f'"step":{seq}')[: 4 * MAX_EVENTS]
-    return tuple(
-        StepEvent(event.seq, event.kind, event.actor, event.at, _note(event))
-        for event in near
-        if event.fields.get("step") == seq
-    )[:MAX_EVENTS]
+    return [event for event in near if event.fields.get("step") == seq][:MAX_EVENTS]
+
+
+def _decision(events: list[Event]) -> Decision | None:
+    """The last event that names the rule which decided on the call."""
+    words = {"call.allowed": "Allowed", "approval.asked": "People were asked", "call.refused": "Denied"}
+    decided = [event for event in events if event.kind in words and event.fields.get("rule")]
+    if not decided:
+        return None
+    used = next((event.fields for event in events if event.kind == "grant.used"), None)
+    started = next((event.fields for event in events if event.kind == "call.started"), {})
+    told = decided[-1].fields
+    return Decision(
+        word="Stopped" if told.get("reason") == ApprovalState.INVALIDATED else words[decided[-1].kind],
+        rule=told["rule"],
+        rule_change=told.get("rule_change"),
+        use=f"use {used['number']} of {used['uses']}" if used else "",
+        has_receipt=started.get("source") in {"rule", "grant"},
+    )
 
 
 def _note(event: Event) -> str:

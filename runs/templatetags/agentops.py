@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from runs.access import Permission, may_decide, may_start, may_vote
+from runs.access import Permission, may_change_policy, may_decide, may_start, may_vote
 from runs.actions.approvals import MAX_REASON_CHARACTERS
 from runs.forms import DecisionForm
 from runs.reading import words
@@ -163,6 +163,12 @@ def permission_to_start(user: User) -> Permission:
 def permission_to_decide(user: User) -> Permission:
     """Whether this person may say what became of a call, or the sentence why not."""
     return may_decide(user)
+
+
+@register.simple_tag
+def permission_to_change_policy(user: User) -> Permission:
+    """Whether this person may write rules and give grants, or the sentence why not."""
+    return may_change_policy(user)
 
 
 @register.simple_tag

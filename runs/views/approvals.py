@@ -11,8 +11,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from runs.access import may_decide
-from runs.actions import ActionError, AlreadyDecided, decide
+from runs.actions import ActionError, AlreadyDecided, MayNotDecide, decide
 from runs.forms import REASONS, DecisionForm
 from runs.models import Approval, ApprovalState
 from runs.reading.queue import Card, decided_counts, read_card, read_queue
@@ -63,7 +62,7 @@ def decide_view(request: HttpRequest, pk: int) -> HttpResponse:
     except AlreadyDecided as error:
         return _queue_page(request, pk=pk, form=form, problem=str(error), status=409)
     except ActionError as error:
-        status = 409 if may_decide(request.user) else 403
+        status = 403 if isinstance(error, MayNotDecide) else 409
         return _queue_page(request, pk=pk, form=form, problem=str(error), status=status)
     _say_what_happened(request, after, card)
     return redirect(_back(request))

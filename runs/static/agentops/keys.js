@@ -8,7 +8,7 @@ const MOVES = {
   run: { items: "#steps .row" },
   approvals: { items: "#queue h3 a" },
 };
-const PLACES = { r: "/", a: "/approvals/", c: "/costs/", t: "/tickets/", w: "/workers/" };
+const PLACES = { r: "/", a: "/approvals/", p: "/policy/", c: "/costs/", t: "/tickets/", w: "/workers/" };
 
 const page = () => document.querySelector("[data-page]")?.dataset.page;
 const visible = (node) => node && node.offsetParent !== null;

@@ -1,0 +1,33 @@
+"""Who may vote on a question: asked inside the transaction that records the vote."""
+
+from __future__ import annotations
+
+from django.contrib.auth.models import User
+
+from runs.models import Approval, Run, Verdict
+from runs.models.eligible import why_not
+
+
+def who_left(approval: Approval) -> str:
+    """Somebody on whose yes this approval rests and whose account was closed since; "" when nobody."""
+    yes = approval.votes.filter(revision=approval.revision, verdict=Verdict.APPROVE)
+    gone = yes.filter(voter__is_active=False).select_related("voter").first()
+    return gone.voter.get_username() if gone else ""
+
+
+def why_may_not_vote(approval: Approval, run: Run, voter: User) -> str:
+    """A sentence for who may not decide on this approval; "" for who may.
+
+    Read anew from the database: what a page knew of this person may be old.
+    """
+    person = User.objects.filter(pk=voter.pk).first()
+    if person is None or not person.is_active or not person.has_perm("runs.decide"):
+        return f"{voter.get_username()} may look but not decide. Ask for the permission “decide”."
+    return why_not(
+        person.get_username(),
+        roles=approval.roles,
+        groups=list(person.groups.values_list("name", flat=True)),
+        started_it=run.created_by_id == person.pk,
+        self_approval=approval.self_approval,
+        rule=approval.rule,
+    )

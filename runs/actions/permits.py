@@ -1,0 +1,63 @@
+"""What lets a call start that no person decided on: the rule that allows it now, or one use of a grant."""
+
+from __future__ import annotations
+
+from django.db.models import F
+from django.db.models.functions import Now
+
+from runs.actions.change import Change
+from runs.actions.settling import Refusal, settle_refused, settle_void
+from runs.models import GrantUse, PolicyRule, Step, StepStatus
+from runs.models.in_force import usable_grants
+from tools.policy import Verdict
+
+NOT_ALLOWED = "It has no approval. It did not run."
+
+
+def may_start(current: Change, step: Step, verdict: Verdict | None) -> bool:
+    """Whether this call with an effect, on which nobody voted, may start under the rules that hold now.
+
+    Otherwise it is settled here, or proposed again where people have to be asked by now. A grant loses one
+    use with the first start, in the same transaction; a further start of the same call needs no other.
+    """
+    if verdict is None:
+        if step.effect != "destructive":
+            return True
+        settle_refused(current, step, Refusal("denied", NOT_ALLOWED))
+        return False
+    if verdict.kind == "allow" and verdict.grant is None:
+        return True
+    used = GrantUse.objects.filter(step=step).first() if step.attempt > 1 else None
+    if used is not None and verdict.kind != "deny" and _still_given(used.grant_id):
+        return True
+    if verdict.grant is not None and used is None and _use(current, step, verdict.grant):
+        return True
+    if step.attempt > 1 or verdict.kind == "deny":
+        settle_void(current, step, Refusal("denied", f"{verdict.reason} It did not run.", verdict))
+    else:
+        _propose_again(current, step, verdict)
+    return False
+
+
+def _still_given(grant: int) -> bool:
+    """Neither revoked nor past its time; that its uses are gone does not matter to a call that took one."""
+    return PolicyRule.objects.filter(pk=grant, active__isnull=False, expires_at__gt=Now()).exists()
+
+
+def _use(current: Change, step: Step, grant: int) -> bool:
+    """Take one use, if there is one left: exactly one START gets it, however many workers try."""
+    taken = usable_grants().filter(pk=grant).update(used=F("used") + 1)
+    if not taken:
+        return False
+    row = PolicyRule.objects.get(pk=grant)
+    GrantUse.objects.create(grant=row, run=current.run, step=step, number=row.used, at=current.now)
+    current.event("grant.used", step=step.seq, grant=row.pk, rule=row.name, number=row.used, uses=row.uses)
+    return True
+
+
+def _propose_again(current: Change, step: Step, verdict: Verdict) -> None:
+    """The rules changed since it was allowed, or the last use of its grant went to another call."""
+    step.status = StepStatus.PROPOSED
+    current.update(step, ["status"])
+    reason = "What allowed it does not hold any more, so it is decided again."
+    current.event("call.reconsidered", step=step.seq, reason=reason, rule=verdict.rule)

@@ -1,0 +1,63 @@
+"""The policy in force: what people enabled, read at once and remembered by its digest."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+
+from django.db import connection
+from django.db.models import F, QuerySet
+from django.db.models.functions import Now
+
+from runs.models.policy import PolicyHead, PolicyRule, stored_rule
+from tools.policy import CODE_ONLY, Policy, version_of
+
+HEAD = 1  # the key of the only row of PolicyHead
+
+
+class _ChangedMeanwhile(Exception):
+    """Between two statements somebody changed a rule."""
+
+
+def policy_in_force(*, hold: bool = False) -> Policy:
+    """The rules in force and the grants that can be used now, by the clock of the database.
+
+    One query while nothing changed, and one more while there are grants. With `hold`, inside a transaction,
+    nobody changes a rule until it ends.
+    """
+    lock = " FOR SHARE" if hold and connection.vendor == "postgresql" else ""
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT digest FROM runs_policyhead WHERE id = {HEAD}{lock}")  # noqa: S608
+            row = cursor.fetchone()
+        try:
+            policy = _of_digest(row[0]) if row and row[0] else CODE_ONLY
+        except _ChangedMeanwhile:
+            continue
+        return _with_usable_grants(policy)
+
+
+def usable_grants() -> QuerySet[PolicyRule]:
+    """Grants with uses and time left, by the clock of the database."""
+    return PolicyRule.objects.filter(
+        is_grant=True, active__isnull=False, used__lt=F("uses"), expires_at__gt=Now()
+    )
+
+
+def _with_usable_grants(policy: Policy) -> Policy:
+    grants = [rule.key for rule in policy.rules if rule.kind == "grant"]
+    if not grants:
+        return policy
+    usable = set(usable_grants().filter(pk__in=grants).values_list("pk", flat=True))
+    kept = tuple(rule for rule in policy.rules if rule.kind != "grant" or rule.key in usable)
+    return Policy(kept, policy.version)
+
+
+@lru_cache(maxsize=8)
+def _of_digest(digest: str) -> Policy:
+    head = PolicyHead.objects.filter(pk=HEAD, digest=digest).first()
+    if head is None:
+        raise _ChangedMeanwhile
+    rows = json.loads(head.rules)
+    rules = tuple(stored_rule(key, change, name, text) for key, change, name, text in rows)
+    return Policy(rules, version_of(digest))
