@@ -6,7 +6,6 @@ from runs.actions.calls import (
     Question,
     allow_call,
     ask_approval,
-    canonical,
     finish_call,
     recover_call,
     refuse_call,
@@ -34,6 +33,8 @@ from runs.actions.controls import (
     resume_run,
     retry_run,
 )
+from runs.actions.cooling import COOLING_OFF, cooling_off, cools_off
+from runs.actions.cooling import WAITS as COOLING_OFF_WAITS
 from runs.actions.deliveries import (
     Outcome,
     claim_delivery,
@@ -41,13 +42,17 @@ from runs.actions.deliveries import (
     forget_deliveries,
     record_delivery,
 )
+from runs.actions.edits import ask_again, ask_edit, deny_edit, forget_edits, open_revision, unchecked_edits
 from runs.actions.errors import (
     ActionError,
     AlreadyDecided,
     AlreadyResolved,
+    AlreadyStarted,
     ApprovalExpired,
+    BeingChanged,
     BudgetUsedUp,
     DigestMismatch,
+    InvalidEdit,
     InvalidQuestion,
     LeaseLost,
     LedgerMissing,
@@ -66,6 +71,8 @@ from runs.actions.outcomes import (
     resolve_outcome,
     tell_outcomes,
 )
+from runs.actions.revising import canonical, differences
+from runs.actions.revoking import revoke
 from runs.actions.settling import Refusal, Result
 from runs.actions.sign_in import make_sign_in_link, use_sign_in_link
 from runs.actions.starting import checked_question, start_run
@@ -86,18 +93,23 @@ from runs.actions.workers import Identity, show_worker, worker_left
 __all__ = [
     "ASKED",
     "CHARACTERS_PER_TOKEN",
+    "COOLING_OFF",
+    "COOLING_OFF_WAITS",
     "PAUSE",
     "RESTARTS",
     "ActionError",
     "AlreadyDecided",
     "AlreadyResolved",
+    "AlreadyStarted",
     "ApprovalExpired",
+    "BeingChanged",
     "BudgetUsedUp",
     "Charge",
     "CompleteTurn",
     "DigestMismatch",
     "Found",
     "Identity",
+    "InvalidEdit",
     "InvalidQuestion",
     "Lease",
     "LeaseLost",
@@ -116,7 +128,9 @@ __all__ = [
     "WantedChannel",
     "add_note",
     "allow_call",
+    "ask_again",
     "ask_approval",
+    "ask_edit",
     "ask_follow_up",
     "cancel_run",
     "canonical",
@@ -125,7 +139,11 @@ __all__ = [
     "claim_delivery",
     "claimable",
     "continuation_id",
+    "cooling_off",
+    "cools_off",
     "decide",
+    "deny_edit",
+    "differences",
     "driven",
     "due_deliveries",
     "end_run",
@@ -136,6 +154,7 @@ __all__ = [
     "finish_call",
     "finish_turn",
     "forget_deliveries",
+    "forget_edits",
     "fork_run",
     "hand_back",
     "hand_over",
@@ -143,6 +162,7 @@ __all__ = [
     "make_sign_in_link",
     "may_have_budgets",
     "open_ledgers",
+    "open_revision",
     "park",
     "pause",
     "pause_at_budget",
@@ -159,6 +179,7 @@ __all__ = [
     "resume_after_budgets",
     "resume_run",
     "retry_run",
+    "revoke",
     "save_channel",
     "save_draft",
     "send_again",
@@ -171,6 +192,7 @@ __all__ = [
     "still_held",
     "tell_outcomes",
     "together",
+    "unchecked_edits",
     "use_sign_in_link",
     "was_committed",
     "worker_left",

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
 from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError
 
 from runs.actions.change import Change, change, end_waiting
+from runs.actions.cooling import set_start
 from runs.actions.errors import (
     ActionError,
     AlreadyDecided,
     ApprovalExpired,
+    BeingChanged,
     DigestMismatch,
     MayNotDecide,
 )
 from runs.actions.notifications import notify
-from runs.actions.settling import Refusal, settle_refused
-from runs.models import Approval, ApprovalState, RunStatus, Step, StepStatus, Verdict, Vote
+from runs.actions.settling import Refusal, settle_refused, void_edits
+from runs.models import Approval, ApprovalState, EditState, RunStatus, Step, StepStatus, Verdict, Vote
 
 MAX_REASON_CHARACTERS = 2_000
+ENDED = ("ended_at", "ended_by", "ended_why")
 logger = logging.getLogger(__name__)
 
 
@@ -42,23 +45,18 @@ def decide(
     Raises MayNotDecide, DigestMismatch, ApprovalExpired, AlreadyDecided; nothing is written then, except
     that an approval found past its deadline is marked expired.
     """
-    run_id = Approval.objects.values_list("run_id", flat=True).filter(pk=approval_id).first()
-    if run_id is None:
-        raise ActionError(f"There is no approval {approval_id}.")
+    run_id = run_of(approval_id)
     if verdict not in Verdict.values:
         raise ActionError("A decision is either approve or reject.")
-    if not voter.is_active or not (voter.is_superuser or voter.has_perm("runs.decide")):
-        raise MayNotDecide(
-            f"{voter.get_username()} may look but not decide. Ask for the permission “decide”."
-        )
+    check_may_decide(voter)
     reason = reason.strip()[:MAX_REASON_CHARACTERS]
     with change(run_id, actor=voter.get_username()) as current:
         approval = Approval.objects.select_for_update().get(pk=approval_id)
         if approval.is_open and approval.has_expired(current.now):
-            _expire(current, approval)
-            refused: ActionError | None = ApprovalExpired(_who_decided(approval), approval)
+            expire(current, approval)
+            refused: ActionError | None = ApprovalExpired(who_decided(approval), approval)
         else:
-            refused = _why_void(approval, voter, revision, digest)
+            refused = why_void(approval, revision, digest) or _why_no_vote(approval, voter, verdict)
             if refused is None:
                 _vote(current, approval, voter, Verdict(verdict), reason, seconds_on_card)
     if refused is not None:
@@ -87,21 +85,57 @@ def _expire_one(approval_id: int, run_id: int) -> bool:
         approval = Approval.objects.select_for_update().get(pk=approval_id)
         if not approval.is_open or not approval.has_expired(current.now):
             return False
-        _expire(current, approval)
+        expire(current, approval)
     return True
 
 
-def _why_void(approval: Approval, voter: User, revision: int, digest: str) -> ActionError | None:
+def run_of(approval_id: int) -> int:
+    """The key of the run that asks; raises ActionError when there is no such approval."""
+    run_id = Approval.objects.values_list("run_id", flat=True).filter(pk=approval_id).first()
+    if run_id is None:
+        raise ActionError(f"There is no approval {approval_id}.")
+    return run_id
+
+
+def check_may_decide(person: User) -> None:
+    """Raises MayNotDecide unless this person may decide at all."""
+    if not person.is_active or not (person.is_superuser or person.has_perm("runs.decide")):
+        raise MayNotDecide(
+            f"{person.get_username()} may look but not decide. Ask for the permission “decide”."
+        )
+
+
+def why_void(approval: Approval, revision: int, digest: str) -> ActionError | None:
+    """Why nothing can be decided about this question, or not about the one that the person saw."""
     if not approval.is_open:
         error = ApprovalExpired if approval.state == ApprovalState.EXPIRED else AlreadyDecided
-        return error(_who_decided(approval), approval)
+        return error(who_decided(approval), approval)
     if revision != approval.revision or digest != approval.digest:
         return DigestMismatch(
             "The arguments changed since you opened this card. Look at it again, then decide."
         )
-    if approval.votes.filter(voter=voter, revision=revision).exists():
-        return AlreadyDecided("You have voted on this already. It waits for others.", approval)
     return None
+
+
+def _why_no_vote(approval: Approval, voter: User, verdict: str) -> ActionError | None:
+    """Why this person's vote is not taken now. A no is taken whatever is being checked."""
+    if approval.votes.filter(voter=voter, revision=approval.revision).exists():
+        return AlreadyDecided("You have voted on this already. It waits for others.", approval)
+    if verdict != Verdict.APPROVE:
+        return None
+    if approval.edited_by_id == voter.pk and approval.quorum > 1:
+        return MayNotDecide(
+            f"You changed this call, and its rule asks for {approval.quorum} people: they have to be others. "
+            "You may still reject it."
+        )
+    edit = approval.edits.select_related("by").filter(state=EditState.ASKED).first()
+    if edit is None:
+        return None
+    return BeingChanged(
+        f"{edit.by.get_username()} asked to change this call at {edit.at:%H:%M:%S} UTC. Your approval was "
+        "not recorded: look at the changed call when it is there, in a moment.",
+        approval,
+    )
 
 
 def _vote(
@@ -122,7 +156,7 @@ def _vote(
         seconds_on_card=seconds_on_card,
         at=current.now,
     )
-    step = _call_of(approval, current)
+    step = call_of(approval, current)
     current.event(
         "approval.vote",
         step=step.seq,
@@ -135,7 +169,7 @@ def _vote(
         self_approval=current.run.created_by_id == voter.pk,
     )
     if verdict == Verdict.REJECT:
-        _close(current, approval, ApprovalState.REJECTED)
+        close_question(current, approval, ApprovalState.REJECTED)
         step.waited_seconds = (current.now - step.started_at).total_seconds()
         stop = "" if reason.endswith((".", "!", "?")) else "."
         said = f" Reason: {reason}{stop}" if reason else " They gave no reason."
@@ -147,31 +181,40 @@ def _vote(
     elif (
         approval.votes.filter(revision=approval.revision, verdict=Verdict.APPROVE).count() >= approval.quorum
     ):
-        approval.execute_by = current.now + timedelta(seconds=approval.execute_within_seconds)
-        _close(current, approval, ApprovalState.APPROVED)
+        set_start(current, approval)
+        close_question(current, approval, ApprovalState.APPROVED, **_start(approval))
         step.status = StepStatus.READY
         step.save(update_fields=["status"])
     _wake(current)
 
 
-def _expire(current: Change, approval: Approval) -> None:
-    step = _call_of(approval, current)
-    _close(current, approval, ApprovalState.EXPIRED)
+def expire(current: Change, approval: Approval) -> None:
+    """Inside a change: nobody decided in time, so the call is refused."""
+    step = call_of(approval, current)
+    close_question(current, approval, ApprovalState.EXPIRED)
     step.waited_seconds = (current.now - step.started_at).total_seconds()
     message = "Nobody decided before the deadline. It did not run. Nobody refused it."
     settle_refused(current, step, Refusal("expired", message))
     _wake(current)
 
 
-def _close(current: Change, approval: Approval, state: ApprovalState) -> None:
+def _start(approval: Approval) -> dict[str, str]:
+    """For the event: from when it may start, where that is not at once."""
+    return {"not_before": approval.not_before.isoformat()} if approval.not_before else {}
+
+
+def close_question(current: Change, approval: Approval, state: ApprovalState, **data: Any) -> None:
+    """Inside a change: this pending question is over; the data goes into the event."""
     approval.state = state
     approval.decided_at = current.now
-    approval.save(update_fields=["state", "decided_at", "execute_by"])
-    current.event(f"approval.{state}", step=approval.step.seq, approval=approval.pk)
+    approval.save(update_fields=["state", "decided_at", "execute_by", "not_before", *ENDED])
+    current.event(f"approval.{state}", step=approval.step.seq, approval=approval.pk, **data)
     notify(current, approval)
+    void_edits(current, approval)
 
 
-def _call_of(approval: Approval, current: Change) -> Step:
+def call_of(approval: Approval, current: Change) -> Step:
+    """The call that is asked about, locked with its run."""
     step = Step.objects.select_for_update().get(pk=approval.step_id)
     step.run = current.run
     return step
@@ -185,8 +228,13 @@ def _wake(current: Change) -> None:
         current.set(status=RunStatus.QUEUED, reason="", explanation="")
 
 
-def _who_decided(approval: Approval) -> str:
+def who_decided(approval: Approval) -> str:
     """Who was first, and what it means, in one sentence."""
+    if approval.state in {ApprovalState.REVOKED, ApprovalState.SUPERSEDED} and approval.ended_at:
+        what = "Revoked" if approval.state == ApprovalState.REVOKED else "Changed"
+        then = "" if what == "Revoked" else " Look at the next revision."
+        when = f"{approval.ended_at:%H:%M:%S} UTC"
+        return f"{what} by {approval.ended_by} at {when}. Your decision was not recorded.{then}"
     if approval.state == ApprovalState.EXPIRED and approval.execute_by is not None:
         return "It was approved, but not started in time. The call did not run, and the agent was told so."
     if approval.state == ApprovalState.EXPIRED:

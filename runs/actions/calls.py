@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.contrib.auth.models import User
+
 from runs.actions import ledger
 from runs.actions.change import Change, Lease, change
 from runs.actions.notifications import notify, notify_end
@@ -20,7 +22,7 @@ from runs.actions.settling import (
     settle_unknown,
     settle_void,
 )
-from runs.models import Approval, ApprovalState, Step, StepStatus
+from runs.models import Approval, ApprovalState, Origin, Step, StepStatus
 from runs.models.proof import asked, digest_of, digest_parts, sha256
 
 MAX_STARTS = 3  # a call that ends its process each time is not started for ever
@@ -38,11 +40,6 @@ class Question:
     decide_within_seconds: int
     execute_within_seconds: int
     preview: dict[str, Any]
-
-
-def canonical(arguments: Any) -> str:
-    """Canonical JSON text: sorted keys, no spaces, ASCII, no NaN. These bytes are approved and run."""
-    return json.dumps(arguments, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def action_digest(
@@ -68,30 +65,48 @@ def ask_approval(lease: Lease, seq: int, question: Question) -> None:
     with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.PROPOSED}, StepStatus.WAITING)
         current.update(step, ["status"])
-        digest = action_digest(
-            step,
-            question.arguments,
-            tool_version=step.tool_version,
-            revision=1,
-            rule=question.rule,
-            environment=question.environment,
-        )
-        approval = Approval.objects.create(
-            run=current.run,
-            step=step,
-            arguments=question.arguments,
-            digest=digest,
-            environment=question.environment,
-            rule=question.rule,
-            rule_reason=question.rule_reason,
-            quorum=question.quorum,
-            preview=json.dumps(question.preview),
-            created_at=current.now,
-            expires_at=current.now + timedelta(seconds=question.decide_within_seconds),
-            execute_within_seconds=question.execute_within_seconds,
-        )
-        current.event("approval.asked", step=seq, **asked(approval))
-        notify(current, approval)
+        put_question(current, step, question)
+
+
+def put_question(
+    current: Change,
+    step: Step,
+    question: Question,
+    *,
+    revision: int = 1,
+    origin: Origin = Origin.PROPOSED,
+    edited_by: User | None = None,
+    differences: list[dict[str, str]] | None = None,
+) -> None:
+    """Inside a change: a new approval of this call, which has no other one that is open."""
+    digest = action_digest(
+        step,
+        question.arguments,
+        tool_version=step.tool_version,
+        revision=revision,
+        rule=question.rule,
+        environment=question.environment,
+    )
+    approval = Approval.objects.create(
+        run=current.run,
+        step=step,
+        revision=revision,
+        origin=origin,
+        edited_by=edited_by,
+        differences=json.dumps(differences) if differences else "",
+        arguments=question.arguments,
+        digest=digest,
+        environment=question.environment,
+        rule=question.rule,
+        rule_reason=question.rule_reason,
+        quorum=question.quorum,
+        preview=json.dumps(question.preview),
+        created_at=current.now,
+        expires_at=current.now + timedelta(seconds=question.decide_within_seconds),
+        execute_within_seconds=question.execute_within_seconds,
+    )
+    current.event("approval.asked", step=step.seq, **asked(approval))
+    notify(current, approval)
 
 
 def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
@@ -111,6 +126,8 @@ def start_call(lease: Lease, seq: int, *, tool_version: str) -> str | None:
         if step.effect != "read":  # nobody is asked about a read
             approval = step.approvals.select_for_update().order_by("-revision").first()
         if approval is not None:
+            if approval.not_before is not None and current.now < approval.not_before:
+                raise ValueError(f"Step {seq} can still be taken back: it does not start yet.")
             if not _redeem(approval, step, current, tool_version):
                 return None
             arguments = approval.arguments
@@ -143,7 +160,7 @@ def finish_call(lease: Lease, seq: int, result: Result) -> None:
             step=seq,
             status=step.status,
             error=result.error_kind,
-            result_sha256=sha256(result.text),
+            result_sha256=sha256(step.result),
         )
         notify_end(current, step)
 
@@ -152,7 +169,7 @@ def refuse_call(lease: Lease, seq: int, refusal: Refusal) -> None:
     """The call will never run; the model is told why. An approval that nobody used is void from now on."""
     with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.PROPOSED, StepStatus.READY}, StepStatus.REFUSED)
-        invalidate_approval(current, step, refusal.kind)
+        invalidate_approval(current, step, refusal.kind, refusal.message)
         settle_void(current, step, refusal)
 
 
@@ -202,7 +219,8 @@ def _redeem(approval: Approval, step: Step, current: Change, tool_version: str) 
         return False
     if problem.kind in {ApprovalState.EXPIRED, ApprovalState.INVALIDATED}:
         approval.state = problem.kind
-        approval.save(update_fields=["state"])
+        approval.ended_at, approval.ended_why = current.now, problem.message
+        approval.save(update_fields=["state", "ended_at", "ended_why"])
         current.event(f"approval.{problem.kind}", step=step.seq, approval=approval.pk)
         notify(current, approval)
     settle_refused(current, step, problem)

@@ -31,6 +31,8 @@ NOTICE_OF = {
     ApprovalState.EXPIRED: NoticeKind.EXPIRED,
     ApprovalState.CANCELLED: NoticeKind.WITHDRAWN,
     ApprovalState.INVALIDATED: NoticeKind.WITHDRAWN,
+    ApprovalState.SUPERSEDED: NoticeKind.WITHDRAWN,
+    ApprovalState.REVOKED: NoticeKind.WITHDRAWN,
 }
 
 

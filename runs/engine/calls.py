@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,24 +12,12 @@ from django.utils import timezone
 
 from runs import actions
 from runs.actions import Lease, Question, Refusal
-from runs.engine import reconciling, repeats, running
-from runs.engine.acts import Act, Record
+from runs.engine import looking_again, reconciling, repeats, running
+from runs.engine.acts import Act, Record, Standing
 from runs.engine.running import Started
-from runs.models import Run, Step, StepKind, StepStatus
+from runs.models import Approval, Run, Step, StepKind, StepStatus
 from tools import boundary, policy, registry
 from tools.base import Tool, ToolContext
-
-# What a dry run may find wrong that the model can put right by itself: no person is asked about it.
-CORRECTABLE = frozenset(
-    {
-        "invalid_argument",
-        "unknown_service",
-        "unknown_metric",
-        "stale_precondition",
-        "conflict",
-        "forbidden",
-    }
-)
 
 
 def authorize(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) -> Act | None:
@@ -82,12 +70,31 @@ class _Request:
 
 def _put_before_a_person(lease: Lease, request: _Request, preview: dict[str, Any]) -> None:
     """Ask, unless the dry run found what the model can put right by itself."""
-    if preview.get("problem_kind") in CORRECTABLE:
+    if preview.get("problem_kind") in looking_again.CORRECTABLE:
         refusal = Refusal(preview["problem_kind"], f"{preview['problem']} It did not run.")
         actions.refuse_call(lease, request.seq, refusal)
         return
+    actions.ask_approval(lease, request.seq, _question(request, preview))
+
+
+def question_anew(
+    run: Run, step: Step, tool: Tool, approval: Approval, arguments: str, preview: dict[str, Any]
+) -> Question | Refusal:
+    """What people are asked in the next revision of this call, as policy stands now; or that it says no.
+
+    What was asked once is not allowed without people: the earlier rule stays when policy has become milder.
+    """
+    verdict = _verdict(tool, json.loads(arguments), run)
+    if verdict.kind == "deny":
+        return Refusal("denied", verdict.reason)
+    if verdict.kind == "allow":
+        verdict = replace(verdict, rule=approval.rule, reason=approval.rule_reason, quorum=approval.quorum)
+    return _question(_Request(step.seq, tool, arguments, context(run, step), verdict), preview)
+
+
+def _question(request: _Request, preview: dict[str, Any]) -> Question:
     verdict = request.verdict
-    question = Question(
+    return Question(
         arguments=actions.canonical(json.loads(request.arguments)),
         environment=request.context.environment,
         rule=verdict.rule,
@@ -97,20 +104,40 @@ def _put_before_a_person(lease: Lease, request: _Request, preview: dict[str, Any
         execute_within_seconds=verdict.execute_within_seconds,
         preview=preview,
     )
-    actions.ask_approval(lease, request.seq, question)
 
 
-def begin_calls(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) -> Act | None:
+def begin_calls(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) -> Act | Standing | None:
     """Record START of these authorised calls: reads that run side by side, or one call with an effect.
 
     The act runs them. Results of reads are recorded in the order in which they come, the last one with what
     follows. It raises LeaseLost as soon as a row shows that somebody else drives the run: what still runs is
-    left alone, what has not begun never does. None when no call may run.
+    left alone, what has not begun never does. None when no call may run. What people approved is looked at
+    again first, which is an act of its own, and where it cannot be undone later the run waits.
     """
+    first = _before_start(lease, run, steps, steps[seqs[0] - 1])
+    if first is not None:
+        return first
     started = [begun for seq in seqs if (begun := _start(lease, run, steps, steps[seq - 1])) is not None]
     if not started:
         return None
     return partial(running.run, lease, started)
+
+
+def _before_start(lease: Lease, run: Run, steps: list[Step], step: Step) -> Act | Standing | None:
+    """What has to be done or waited for before this approved call starts; None when nothing has."""
+    if step.effect == "read":
+        return None
+    approval = step.approvals.order_by("-revision").first()
+    if approval is None:
+        return None
+    vars(step)["_approved"] = approval.arguments
+    if not approval.may_start:
+        return None
+    tool, refusal = _permitted(run, steps, step)
+    if tool is None or refusal is not None:
+        return None
+    ask = partial(question_anew, run, step, tool, approval, approval.arguments)
+    return looking_again.begin(lease, step, approval, tool, context(run, step), ask)
 
 
 def _start(lease: Lease, run: Run, steps: list[Step], step: Step) -> Started | None:
@@ -156,11 +183,12 @@ def _permitted(run: Run, steps: list[Step], step: Step) -> tuple[Tool | None, Re
         return tool, Refusal("limit", sentence)
     if tool.effect == "read":
         return tool, None  # the boundary explains wrong arguments, and a newer version only reads, too
-    if problem := boundary.invalid_arguments(tool, json.loads(step.arguments)):
+    arguments = json.loads(vars(step).get("_approved") or step.arguments)  # people may have changed them
+    if problem := boundary.invalid_arguments(tool, arguments):
         return tool, Refusal("invalid_argument", f"{problem} It did not run.")
     if tool.version != step.tool_version or tool.effect != step.effect:
         return tool, Refusal("changed", "The tool changed since this call was proposed. It did not run.")
-    verdict = _verdict(tool, json.loads(step.arguments), run)
+    verdict = _verdict(tool, arguments, run)
     if verdict.kind == "deny":
         return tool, Refusal("denied", f"{verdict.reason} It did not run.")
     return tool, None

@@ -14,7 +14,7 @@ from django.utils import timezone
 from runs import actions, pool
 from runs.actions import Lease
 from runs.agents import Limits
-from runs.engine import calls, decision, handing_over, moves, repeats, turns
+from runs.engine import calls, decision, handing_over, moves, repeats, revising, turns
 from runs.engine.acts import Act, Record, Standing, nothing
 from runs.engine.history import history
 from runs.engine.limits import Spent
@@ -192,6 +192,8 @@ def begin(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> Act | 
             return turns.begin_turn(lease, run, steps, move)
         case moves.Authorize(seqs):
             return calls.authorize(lease, run, steps, seqs) or Standing.GO_ON
+        case moves.Revise():
+            return revising.begin(lease, run, steps) or Standing.GO_ON
         case moves.RunTools(seqs):
             return calls.begin_calls(lease, run, steps, seqs) or Standing.GO_ON
         case moves.Recover(cut_off, attempt):
@@ -271,6 +273,7 @@ def situation(run: Run, steps: list[Step]) -> moves.Situation:
         shared=shared(run, steps, now),
         context_window=handing_over.window(configuration["model"], limits),
         untold=run.untold,
+        unchecked_edits=run.unchecked_edits,
         takeovers=run.takeovers,
     )
 

@@ -1,8 +1,9 @@
 """Tables, and facts of one row. Anything that spans tables is an action or a reading."""
 
 from runs.models.access import SignInLink, token_hash
-from runs.models.approval import Approval, ApprovalState, Verdict, Vote
+from runs.models.approval import Approval, ApprovalState, Origin, Verdict, Vote
 from runs.models.budget import AtLimit, Budget, BudgetChange, Period, Scope, Spending
+from runs.models.edit import Edit, EditState
 from runs.models.event import Event, event_hash
 from runs.models.notification import (
     UNDER_WAY,
@@ -30,12 +31,15 @@ __all__ = [
     "BudgetChange",
     "ChannelKind",
     "DeliveryState",
+    "Edit",
+    "EditState",
     "Event",
     "Finding",
     "FoundBy",
     "NoticeKind",
     "NotificationChannel",
     "NotificationDelivery",
+    "Origin",
     "Period",
     "Resolution",
     "Run",
