@@ -24,6 +24,7 @@ from runs.models import (
 from tools import redaction
 
 MOST_HEADLINE = 300
+BY_PEOPLE = frozenset({ApprovalState.APPROVED, ApprovalState.REJECTED, ApprovalState.REVOKED})
 NOTICE_OF = {
     ApprovalState.PENDING: NoticeKind.ASKED,
     ApprovalState.APPROVED: NoticeKind.DECIDED,
@@ -100,7 +101,7 @@ def facts_of(approval: Approval, current: Change, outcome: str) -> dict[str, Any
         "simulated": run.simulated,
         "asked_at": approval.created_at.isoformat(),
         "expires_at": approval.expires_at.isoformat(),
-        "by": current.actor if outcome in {ApprovalState.APPROVED, ApprovalState.REJECTED} else "",
+        "by": current.actor if outcome in BY_PEOPLE else "",
         "at": current.now.isoformat(),
     }
 

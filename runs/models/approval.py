@@ -91,6 +91,11 @@ class Approval(models.Model):
                 fields=["expires_at"], condition=Q(state="pending"), name="approval_pending"
             ),
             models.Index(fields=["-decided_at"], name="approval_decided"),  # the decided tab
+            models.Index(  # the queue: what is about to start
+                fields=["not_before"],
+                condition=Q(state="approved", redeemed_at__isnull=True, not_before__isnull=False),
+                name="approval_cooling_off",
+            ),
         ]
 
     def __str__(self) -> str:

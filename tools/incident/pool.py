@@ -67,10 +67,7 @@ def _plan(backend: Backend, service_name: str, mode: str, older_than: int, expec
                     "same": [f"replicas: {facts.replicas}", f"pool size: {facts.size}"],
                 }
             ],
-            basis={
-                f"last rollout of {service}": remediation.running(backend, service),
-                f"replicas of {service}": facts.replicas,
-            },
+            basis=remediation.basis(backend, service),
         ),
     )
 

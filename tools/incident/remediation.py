@@ -218,10 +218,13 @@ def card(
     }
 
 
-def running(backend: Backend, service: str) -> str:
-    """What was last rolled out to a service, such as v2.14.0 (dep_0412)."""
+def basis(backend: Backend, service: str) -> dict[str, Any]:
+    """What a decision about this service rests on: what was last rolled out, and how many instances run."""
     newest = next((one for one in backend.deployments() if one.service == service), None)
-    return f"{newest.version} ({newest.deployment_id})" if newest else "unknown"
+    return {
+        f"last rollout of {service}": f"{newest.version} ({newest.deployment_id})" if newest else "unknown",
+        f"replicas of {service}": backend.replicas(service),
+    }
 
 
 def chip(text: str, tone: Tone = "") -> dict[str, str]:

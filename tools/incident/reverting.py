@@ -57,10 +57,7 @@ def _plan(
             action="revert",
             chips=_chips(backend, bad),
             changes=_changes(backend, bad, target_version),
-            basis={
-                f"last rollout of {bad.service}": remediation.running(backend, bad.service),
-                f"version that {bad.service} goes back to": target_version,
-            },
+            basis={"target": target_version, **remediation.basis(backend, bad.service)},
         ),
     )
 

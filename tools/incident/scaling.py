@@ -52,10 +52,7 @@ def _plan(
             action="scaling",
             chips=chips,
             changes=changes,
-            basis={
-                f"last rollout of {service}": remediation.running(backend, service),
-                f"replicas of {service}": current,
-            },
+            basis=remediation.basis(backend, service),
         ),
     )
 
