@@ -24,6 +24,7 @@ from runs.actions.settling import Refusal, settle_refused, void_edits
 from runs.models import Approval, ApprovalState, EditState, RunStatus, Step, StepStatus, Verdict, Vote
 
 MAX_REASON_CHARACTERS = 2_000
+BEFORE_START = "the check before the start"
 ENDED = ("ended_at", "ended_by", "ended_why")
 logger = logging.getLogger(__name__)
 
@@ -230,16 +231,22 @@ def _wake(current: Change) -> None:
 
 def who_decided(approval: Approval) -> str:
     """Who was first, and what it means, in one sentence."""
-    if approval.state in {ApprovalState.REVOKED, ApprovalState.SUPERSEDED} and approval.ended_at:
-        what = "Revoked" if approval.state == ApprovalState.REVOKED else "Changed"
-        then = "" if what == "Revoked" else " Look at the next revision."
-        when = f"{approval.ended_at:%H:%M:%S} UTC"
-        return f"{what} by {approval.ended_by} at {when}. Your decision was not recorded.{then}"
     if approval.state == ApprovalState.EXPIRED and approval.execute_by is not None:
         return "It was approved, but not started in time. The call did not run, and the agent was told so."
     if approval.state == ApprovalState.EXPIRED:
         return "The deadline has passed. The call did not run, and the agent was told that nobody decided."
-    vote = approval.votes.select_related("voter").last()
-    who = vote.voter.get_username() if vote else "the system"
-    when = f" at {approval.decided_at:%H:%M:%S} UTC" if approval.decided_at else ""
-    return f"Already {approval.state} by {who}{when}. Your decision was not recorded."
+    ended = approval.ended_at or approval.decided_at
+    when = f" at {ended:%H:%M:%S} UTC" if ended else ""
+    how = f"Already {approval.state}"
+    if approval.state == ApprovalState.SUPERSEDED:
+        newest = "Look at the next revision."
+        return f"Changed by {approval.ended_by}{when}. Your decision was not recorded. {newest}"
+    if approval.state == ApprovalState.REVOKED:
+        how = f"Revoked by {approval.ended_by}"
+    elif approval.state == ApprovalState.INVALIDATED:
+        how = f"{how} by {approval.ended_by or BEFORE_START}"
+    elif approval.state == ApprovalState.CANCELLED:
+        how = f"{how} with its run"
+    elif vote := approval.votes.select_related("voter").last():
+        how = f"{how} by {vote.voter.get_username()}"
+    return f"{how}{when}. Your decision was not recorded."

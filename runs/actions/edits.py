@@ -12,6 +12,7 @@ from typing import Any
 from django.contrib.auth.models import User
 
 from runs.actions.approvals import (
+    BEFORE_START,
     MAX_REASON_CHARACTERS,
     call_of,
     check_may_decide,
@@ -196,7 +197,7 @@ def ask_again(lease: Lease, seq: int, question: Question, changed: list[dict[str
         approval = step.approvals.select_for_update().order_by("-revision").first()
         if step.status != StepStatus.READY or approval is None or not approval.may_start:
             return
-        approval.ended_at, approval.ended_by = current.now, "the check before the start"
+        approval.ended_at, approval.ended_by = current.now, BEFORE_START
         approval.ended_why = _sentence(changed)
         approval.state = ApprovalState.INVALIDATED
         approval.save(update_fields=["state", "ended_at", "ended_by", "ended_why"])

@@ -10,7 +10,7 @@ from runs.actions.cooling import end_cooling_off
 from runs.actions.errors import ActionError, AlreadyDecided, AlreadyStarted, DigestMismatch
 from runs.actions.notifications import notify
 from runs.actions.settling import Refusal, settle_refused
-from runs.models import Approval, ApprovalState
+from runs.models import Approval, ApprovalState, StepStatus
 
 
 def revoke(*, approval_id: int, reviewer: User, reason: str = "", revision: int, digest: str) -> Approval:
@@ -26,10 +26,12 @@ def revoke(*, approval_id: int, reviewer: User, reason: str = "", revision: int,
     with change(run_id, actor=name) as current:
         approval = Approval.objects.select_for_update().get(pk=approval_id)
         _check(approval, revision, digest)
+        step = call_of(approval, current)
+        if step.status != StepStatus.READY:
+            raise AlreadyDecided("This call is over: it did not run, and it never will.", approval)
         approval.state = ApprovalState.REVOKED
         approval.ended_at, approval.ended_by, approval.ended_why = current.now, name, reason
         approval.save(update_fields=["state", "ended_at", "ended_by", "ended_why"])
-        step = call_of(approval, current)
         current.event(
             "approval.revoked", step=step.seq, approval=approval.pk, reviewer=reviewer.pk, reason=reason
         )

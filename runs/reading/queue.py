@@ -10,7 +10,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db.models import Count, Q
 
-from runs.models import Approval, ApprovalState, Run, Step, StepKind
+from runs.models import Approval, ApprovalState, Run, Step, StepKind, StepStatus
 from runs.reading.asks import Ask, ask_of, with_votes
 from runs.reading.revisions import Revisions, read_revisions
 
@@ -18,7 +18,7 @@ MAX_PENDING = 100
 MAX_PRECEDENTS = 5
 MAX_RESULT = 60_000
 SHORTEST_TRACED = 4
-COOLING = (Q(state=ApprovalState.APPROVED), Q(redeemed_at__isnull=True))
+COOLING = Q(state=ApprovalState.APPROVED, redeemed_at__isnull=True, step__status=StepStatus.READY)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def pending_pks(now: datetime) -> list[int]:
 def read_queue(*, viewer: User, now: datetime) -> list[Ticket]:
     """What waits, nearest deadline first, and what is about to start and can be undone: two queries."""
     pending = Q(state=ApprovalState.PENDING, expires_at__gt=now)
-    found = Approval.objects.filter(pending | Q(*COOLING, not_before__gt=now))
+    found = Approval.objects.filter(pending | (COOLING & Q(not_before__gt=now)))
     return _tickets(found.order_by("expires_at", "id")[:MAX_PENDING], viewer, now)
 
 
