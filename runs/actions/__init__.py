@@ -33,8 +33,8 @@ from runs.actions.controls import (
     resume_run,
     retry_run,
 )
-from runs.actions.cooling import COOLING_OFF, cooling_off, cools_off
 from runs.actions.cooling import WAITS as COOLING_OFF_WAITS
+from runs.actions.cooling import cooling_off, cools_off
 from runs.actions.deliveries import (
     Outcome,
     claim_delivery,
@@ -93,7 +93,6 @@ from runs.actions.workers import Identity, show_worker, worker_left
 __all__ = [
     "ASKED",
     "CHARACTERS_PER_TOKEN",
-    "COOLING_OFF",
     "COOLING_OFF_WAITS",
     "PAUSE",
     "RESTARTS",

@@ -7,9 +7,8 @@ from datetime import datetime, timedelta
 from django.conf import settings
 
 from runs.actions.change import Change, Lease, change
-from runs.models import Approval, RunStatus
+from runs.models import COOLING_OFF, Approval, RunStatus
 
-COOLING_OFF = "cooling_off"  # the reason of a run that waits for it
 WAITS = (
     "It is approved and cannot be undone later, so it starts in a moment. Until then it can be taken back."
 )

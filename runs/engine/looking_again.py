@@ -12,9 +12,9 @@ from typing import Any
 from django.utils import timezone
 
 from runs import actions
-from runs.actions import COOLING_OFF, COOLING_OFF_WAITS, Lease, Question, Refusal
+from runs.actions import COOLING_OFF_WAITS, Lease, Question, Refusal
 from runs.engine.acts import Act, Record, Standing
-from runs.models import Approval, Step, StepStatus
+from runs.models import COOLING_OFF, Approval, Step, StepStatus
 from tools import boundary
 from tools.base import Tool, ToolContext
 

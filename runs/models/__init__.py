@@ -1,7 +1,7 @@
 """Tables, and facts of one row. Anything that spans tables is an action or a reading."""
 
 from runs.models.access import SignInLink, token_hash
-from runs.models.approval import Approval, ApprovalState, Origin, Verdict, Vote
+from runs.models.approval import COOLING_OFF, Approval, ApprovalState, Origin, Verdict, Vote
 from runs.models.budget import AtLimit, Budget, BudgetChange, Period, Scope, Spending
 from runs.models.edit import Edit, EditState
 from runs.models.event import Event, event_hash
@@ -20,6 +20,7 @@ from runs.models.worker import WorkerProcess, silent_since
 
 __all__ = [
     "CONTINUED",
+    "COOLING_OFF",
     "ENDED",
     "GOOD_ENDS",
     "SETTLED",

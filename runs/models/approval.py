@@ -15,6 +15,7 @@ from runs.models.run import Run
 from runs.models.step import Step
 
 HEADLINE = 300
+COOLING_OFF = "cooling_off"  # the reason of a run that waits before it starts what cannot be undone
 
 
 class ApprovalState(models.TextChoices):

@@ -95,7 +95,8 @@ def read_card(pk: int, *, viewer: User, now: datetime) -> Card | None:
         return None
     step = approval.step
     turn = step.parent
-    same_tool = Approval.objects.filter(step__name=step.name, decided_at__isnull=False).exclude(pk=pk)
+    decided = Approval.objects.filter(step__name=step.name, decided_at__isnull=False)
+    same_tool = decided.exclude(step=step).exclude(state=ApprovalState.SUPERSEDED)
     return Card(
         ask=_ask(approval, viewer, now),
         run=approval.run,
