@@ -25,7 +25,7 @@ from datetime import datetime
 from typing import Any
 
 FORMAT = "agentops-receipt-1"
-ENDS = ("approved", "rejected", "expired", "cancelled", "invalidated", "revoked")
+ENDS = ("approved", "rejected", "expired", "cancelled", "invalidated", "superseded", "revoked")
 
 
 class Wrong(Exception):
@@ -131,8 +131,41 @@ class Receipt:
         demand(data.get("rule") == self.approval["rule"], "The event names another rule.")
         for name in ("roles", "self_approval"):  # events from before there were any say nothing of them
             demand(name not in data or data[name] == self.approval[name], f"The event asked other {name}.")
+        demand(data.get("revision") == self.approval["revision"], "The event asks about another revision.")
+        demand(
+            data.get("edited_by") == self.approval.get("edited_by"),
+            "The event names another person who changed it.",
+        )
         when = self.events[self.question]["at"]
         return f"Event {self.events[self.question]['seq']} asked about this digest and card, {when}."
+
+    def check_revisions(self) -> str:
+        """Every earlier question about this call was asked and was over before this one was asked."""
+        listed = self.whole.get("earlier_revisions", [])
+        demand(
+            [one["revision"] for one in listed] == list(range(1, self.approval["revision"])),
+            "An earlier revision is missing.",
+        )
+        for one in listed:
+            number = one["revision"]
+            asked = [
+                index for index in self.find("approval.asked") if self.data[index]["approval"] == one["id"]
+            ]
+            demand(bool(asked), f"Revision {number} was never asked.")
+            demand(self.data[asked[0]]["digest"] == one["digest"], f"Revision {number} has another digest.")
+            over = [
+                index
+                for end in ("superseded", "invalidated")
+                for index in self.find(f"approval.{end}")
+                if self.data[index]["approval"] == one["id"]
+            ]
+            demand(
+                bool(over) and asked[0] < over[0] < self.question,
+                f"Revision {number} was not over when the next one was asked.",
+            )
+        if not listed:
+            return "Its arguments are those of the first question: nobody changed them."
+        return f"{len(listed)} earlier revisions were over before it was asked, and their votes are void."
 
     def check_votes(self) -> str:
         """The votes are those of the chain, after the question, for this digest, one per person."""
@@ -179,6 +212,9 @@ class Receipt:
         ]
         yes = {data["voter"] for data in before if data["verdict"] == "approve"}
         quorum = self.data[self.question]["quorum"]
+        if quorum > 1:  # whoever changed the call does not count among those who check it
+            yes.discard(self.approval.get("edited_by"))
+            before = [data for data in before if data["voter"] != self.approval.get("edited_by")]
         demand(len(yes) >= quorum, f"It was approved by {len(yes)} people, the rule asks for {quorum}.")
         demand(len(yes) == len(before), "It was approved although somebody had rejected it.")
         deadline = datetime.fromisoformat(self.data[self.question]["expires_at"])
@@ -200,6 +236,12 @@ class Receipt:
         for end in ENDS[1:]:
             ended = [index for index in self.find(f"approval.{end}") if self.is_about(index)]
             demand(not any(index < last for index in ended), f"It started after it was {end}.")
+        not_before = self.data[approved[-1]].get("not_before")
+        if not_before is not None:
+            started = datetime.fromisoformat(self.events[first]["at"])
+            demand(
+                started >= datetime.fromisoformat(not_before), "It started while it could still be undone."
+            )
         for index in starts:
             same = self.data[index]["arguments_sha256"] == self.call["arguments_sha256"]
             demand(same, "Other arguments were started than those approved.")
@@ -286,6 +328,7 @@ CHECKS = (
     Receipt.check_chain,
     Receipt.check_digest,
     Receipt.check_question,
+    Receipt.check_revisions,
     Receipt.check_votes,
     Receipt.check_outcome,
     Receipt.check_start,

@@ -58,6 +58,16 @@ def may_notify(user: User | AnonymousUser) -> Permission:
     )
 
 
+def may_change(user: User | AnonymousUser, ask: Ask) -> Permission:
+    """May this person change the arguments of this call now?"""
+    return may_decide(user) if ask.is_open else Permission(False, "It is decided, so nothing can be changed.")
+
+
+def may_undo(user: User | AnonymousUser, ask: Ask) -> Permission:
+    """May this person take this approval back now?"""
+    return may_decide(user) if ask.may_be_revoked else Permission(False, "There is nothing to take back.")
+
+
 def may_vote(user: User | AnonymousUser, ask: Ask) -> Permission:
     """May this person vote on this approval now?"""
     if not ask.is_open:

@@ -269,7 +269,7 @@ class QueueConsumer(LiveConsumer):
         card = read_card(self.open_pk, viewer=viewer, now=timezone.now())
         if card is None:
             return []
-        key = (card.ask, card.ask.is_open, card.step_status, card.step_summary)
+        key = (card.ask, card.ask.is_open, card.step_status, card.step_summary, card.revisions)
         context = {"card": card, "viewer": viewer, "reasons": REASONS.items()}
         return self.changed("card", key, "approvals/card.html", context)
 

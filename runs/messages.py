@@ -47,6 +47,10 @@ def explanation(notice: str, facts: Mapping[str, Any]) -> str:
     if notice == "approval.expired":
         return "The deadline passed. It did not run, and the agent was told so."
     if notice == "approval.withdrawn":
+        if outcome == "superseded":
+            return "Somebody changed the call: the changed one is asked about next. This one does not run."
+        if outcome == "revoked":
+            return f"{facts['by']} took the approval back before it started. It did not run."
         return "Nobody has to decide any more: the run ended, or the call changed. It did not run."
     if notice == "call.ended":
         return {

@@ -125,6 +125,7 @@ class Installation:
             **{k: v for k, v in os.environ.items() if not k.startswith(UNWANTED)},
             "AGENTOPS_DATA": str(folder),
             "AGENTOPS_PACE": "0",
+            "AGENTOPS_COOLING_OFF_SECONDS": "0",
             "PYTHONUNBUFFERED": "1",
             **environment,
         }

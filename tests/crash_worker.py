@@ -72,7 +72,8 @@ class Case:
     """One run and the deaths of the processes that drive it, in order; the last process lives.
 
     `person` is what happens to an approval: approve, reject, expire; or approve and then late (not started
-    in time), changed (another version of the tool), tampered (other arguments in the row). Or to the run:
+    in time), changed (another version of the tool), tampered (other arguments in the row), revoke (taken
+    back), drift (what they saw is no longer so: they approve again); or edit and then approve. Or to the run:
     pause (at first), cancel (instead of deciding), cancel_started (once the call has started).
     `faults` are the simulator's, and only the first process meets them.
     """
@@ -151,13 +152,16 @@ def toy(name: str, effect: Effect, idempotency: Idempotency) -> Tool:
             return Happened(Result(summary="It is there.", data={}))
         return DidNotHappen("It is not there.")
 
+    def seen(context: ToolContext, *, mode: str) -> dict[str, Any]:
+        return {"headline": f"Do {name}", "basis": {"drifts": len(lines("drift"))}}
+
     act.__name__ = name
     act.__doc__ = f"Do {name} once."
     build = tool(
         effect=effect,
         idempotency=idempotency,
         describe=lambda _: f"Do {name}",
-        dry_run=(lambda context, *, mode: {"headline": f"Do {name}"}) if effect == "destructive" else None,
+        dry_run=seen if effect == "destructive" else None,
         probe=probe if idempotency == "reconcile" else None,
     )
     return build(act)
@@ -294,7 +298,7 @@ def rows(case: Case) -> dict[str, Any]:
     """What the tables and the file say now."""
     run = Run.objects.get(pk=stage.run_id)
     call = Step.objects.filter(run=run, name=case.tool).first()
-    approval = Approval.objects.filter(run=run).first()
+    approval = Approval.objects.filter(run=run).order_by("-revision").first()
     attempts = list(Step.objects.filter(run=run, kind=StepKind.MODEL).order_by("seq"))
     return {
         "run": run.status,
@@ -351,6 +355,16 @@ def settle(case: Case, approval: Approval) -> None:
         Approval.objects.filter(pk=approval.pk).update(expires_at=timezone.now() - timedelta(seconds=1))
         actions.expire_approvals(timezone.now())
         return
+    if case.person == "edit" and approval.revision == 1:
+        if not approval.edits.exists():
+            actions.ask_edit(
+                approval_id=approval.pk,
+                editor=User.objects.get(username="olga"),
+                arguments={"mode": "as olga wants it"},
+                revision=1,
+                digest=approval.digest,
+            )
+        return
     actions.decide(
         approval_id=approval.pk,
         voter=User.objects.get(username="olga"),
@@ -370,6 +384,16 @@ def spoil(case: Case) -> None:
         return
     if case.person == "late":
         approved.update(execute_by=timezone.now() - timedelta(seconds=1))
+    elif case.person == "drift" and not lines("drift"):
+        append("drift", "somebody else was here")
+    elif case.person == "revoke":
+        approval = approved.get()
+        actions.revoke(
+            approval_id=approval.pk,
+            reviewer=User.objects.get(username="olga"),
+            revision=approval.revision,
+            digest=approval.digest,
+        )
     elif case.person == "tampered":
         approved.update(arguments='{"mode":"else"}')
     elif case.person == "changed":

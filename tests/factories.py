@@ -12,6 +12,7 @@ from runs.actions import Charge, CompleteTurn, Lease, ProposedCall, Question
 from runs.engine import decision, moves
 from runs.engine.acts import Standing
 from runs.engine.drive import Driver, begin, situation
+from runs.engine.looking_again import Look
 from runs.models import Approval, Run, Step
 from runs.money import Usage, unit_prices
 from tools import registry
@@ -119,7 +120,7 @@ def perform(lease: Lease) -> bool:
     """Advance to one act, do it and record it at once; False when this driver has nothing more to do."""
     driver = Driver(lease)
     act = driver.advance(None, lambda: False)
-    while act is not None and driver.is_counting:
+    while act is not None and (driver.is_counting or isinstance(act, Look)):
         act = driver.advance(act(), lambda: False)
     if act is None:
         return False

@@ -7,6 +7,7 @@ import tempfile
 
 os.environ.pop("ANTHROPIC_API_KEY", None)
 os.environ["AGENTOPS_PACE"] = "0"
+os.environ["AGENTOPS_COOLING_OFF_SECONDS"] = "0"  # tests of it say so
 os.environ["AGENTOPS_DATA"] = tempfile.mkdtemp(prefix="agentops-tests-")
 
 from agentops.settings import *  # noqa: F403

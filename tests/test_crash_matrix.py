@@ -251,6 +251,16 @@ POINTS = (
         GATED,
         person="tampered",
     ),
+    Point("Approval", "pending, a person asks for other arguments", "ask_edit", tools=GATED, person="edit"),
+    Point("Approval", "pending → replaced by the next revision", "open_revision", tools=GATED, person="edit"),
+    Point(
+        "Approval",
+        "approved → invalidated, asked again (what they saw changed)",
+        "ask_again",
+        tools=GATED,
+        person="drift",
+    ),
+    Point("Approval", "approved → revoked", "revoke", always("refused"), GATED, person="revoke"),
     Point(
         "Approval",
         "pending → cancelled (a person cancels the run)",
@@ -359,6 +369,7 @@ def _approval_fits(case: Case, end: dict[str, Any]) -> None:
         "tampered": "invalidated",
         "changed": "invalidated",
         "cancel": "cancelled",
+        "revoke": "revoked",
     }
     assert end["approval"] == states.get(case.person, "approved")
     assert end["redeemed"] == (end["call"] != "refused")
@@ -475,7 +486,8 @@ and `manage.py checkruns` finds no contradiction, neither after a death nor in t
 - A change **without key** that had started is never started again. It is *unknown*, the model is told to look
   and not to repeat it, and *0×* and *1×* beside it are the two things that may have happened.
 - A **destructive** change waits for a person first. A decision that was committed is not lost with a process,
-  and a call that was refused, started too late or changed after it was approved never runs.
+  and a call that was refused, started too late, taken back or changed after it was approved never runs.
+  What a person wants to run instead is not lost either: the next process makes its dry run and asks.
 """
 CHAOS = """\
 ## Chaos

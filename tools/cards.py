@@ -20,6 +20,8 @@ def empty(tool: Tool, arguments: object, context: ToolContext) -> dict[str, Any]
         "chips": [],
         "changes": [],
         "reversible": False,
+        # What the decision rests on, by name: when it is another at the start, people are asked again.
+        "basis": {},
         "effect_if_rejected": "Nothing changes.",
         "problem": "",
         "problem_kind": "",

@@ -7,7 +7,6 @@ from runs.actions.calls import (
     Question,
     allow_call,
     ask_approval,
-    canonical,
     finish_call,
     recover_call,
     refuse_call,
@@ -35,6 +34,8 @@ from runs.actions.controls import (
     resume_run,
     retry_run,
 )
+from runs.actions.cooling import WAITS as COOLING_OFF_WAITS
+from runs.actions.cooling import cooling_off, cools_off
 from runs.actions.deliveries import (
     Outcome,
     claim_delivery,
@@ -42,13 +43,17 @@ from runs.actions.deliveries import (
     forget_deliveries,
     record_delivery,
 )
+from runs.actions.edits import ask_again, ask_edit, deny_edit, forget_edits, open_revision, unchecked_edits
 from runs.actions.errors import (
     ActionError,
     AlreadyDecided,
     AlreadyResolved,
+    AlreadyStarted,
     ApprovalExpired,
+    BeingChanged,
     BudgetUsedUp,
     DigestMismatch,
+    InvalidEdit,
     InvalidQuestion,
     LeaseLost,
     LedgerMissing,
@@ -77,6 +82,8 @@ from runs.actions.policies import (
     enable_rule,
     find_rule,
 )
+from runs.actions.revising import canonical, differences
+from runs.actions.revoking import revoke
 from runs.actions.rule_contents import InvalidRule, WantedRule
 from runs.actions.settling import Refusal, Result
 from runs.actions.sign_in import make_sign_in_link, use_sign_in_link
@@ -98,18 +105,22 @@ from runs.actions.workers import Identity, show_worker, worker_left
 __all__ = [
     "ASKED",
     "CHARACTERS_PER_TOKEN",
+    "COOLING_OFF_WAITS",
     "PAUSE",
     "RESTARTS",
     "ActionError",
     "AlreadyDecided",
     "AlreadyResolved",
+    "AlreadyStarted",
     "ApprovalExpired",
+    "BeingChanged",
     "BudgetUsedUp",
     "Charge",
     "CompleteTurn",
     "DigestMismatch",
     "Found",
     "Identity",
+    "InvalidEdit",
     "InvalidQuestion",
     "InvalidRule",
     "Lease",
@@ -133,7 +144,9 @@ __all__ = [
     "WantedRule",
     "add_note",
     "allow_call",
+    "ask_again",
     "ask_approval",
+    "ask_edit",
     "ask_follow_up",
     "backtest_rule",
     "cancel_run",
@@ -143,7 +156,11 @@ __all__ = [
     "claim_delivery",
     "claimable",
     "continuation_id",
+    "cooling_off",
+    "cools_off",
     "decide",
+    "deny_edit",
+    "differences",
     "disable_rule",
     "discard_draft",
     "draft_rule",
@@ -159,6 +176,7 @@ __all__ = [
     "finish_call",
     "finish_turn",
     "forget_deliveries",
+    "forget_edits",
     "fork_run",
     "hand_back",
     "hand_over",
@@ -166,6 +184,7 @@ __all__ = [
     "make_sign_in_link",
     "may_have_budgets",
     "open_ledgers",
+    "open_revision",
     "park",
     "pause",
     "pause_at_budget",
@@ -182,6 +201,7 @@ __all__ = [
     "resume_after_budgets",
     "resume_run",
     "retry_run",
+    "revoke",
     "save_channel",
     "save_draft",
     "send_again",
@@ -194,6 +214,7 @@ __all__ = [
     "still_held",
     "tell_outcomes",
     "together",
+    "unchecked_edits",
     "use_sign_in_link",
     "was_committed",
     "worker_left",

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
 from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError
 
 from runs.actions.change import Change, change, end_waiting
+from runs.actions.cooling import set_start
 from runs.actions.eligibility import why_may_not_vote
 from runs.actions.errors import (
     ActionError,
     AlreadyDecided,
     ApprovalExpired,
+    BeingChanged,
     DigestMismatch,
     MayNotDecide,
 )
 from runs.actions.notifications import notify
-from runs.actions.settling import Refusal, settle_refused
-from runs.models import Approval, ApprovalState, RunStatus, Step, StepStatus, Verdict, Vote
+from runs.actions.settling import Refusal, settle_refused, void_edits
+from runs.models import Approval, ApprovalState, EditState, RunStatus, Step, StepStatus, Verdict, Vote
 
 MAX_REASON_CHARACTERS = 2_000
+BEFORE_START = "the check before the start"
+ENDED = ("ended_at", "ended_by", "ended_why")
 logger = logging.getLogger(__name__)
 
 
@@ -43,19 +47,21 @@ def decide(
     Raises MayNotDecide, DigestMismatch, ApprovalExpired, AlreadyDecided; nothing is written then, except
     that an approval found past its deadline is marked expired.
     """
-    run_id = Approval.objects.values_list("run_id", flat=True).filter(pk=approval_id).first()
-    if run_id is None:
-        raise ActionError(f"There is no approval {approval_id}.")
+    run_id = run_of(approval_id)
     if verdict not in Verdict.values:
         raise ActionError("A decision is either approve or reject.")
     reason = reason.strip()[:MAX_REASON_CHARACTERS]
     with change(run_id, actor=voter.get_username()) as current:
         approval = Approval.objects.select_for_update().get(pk=approval_id)
         if approval.is_open and approval.has_expired(current.now):
-            _expire(current, approval)
-            refused: ActionError | None = ApprovalExpired(_who_decided(approval), approval)
+            expire(current, approval)
+            refused: ActionError | None = ApprovalExpired(who_decided(approval), approval)
         else:
-            refused = _why_void(current, approval, voter, revision, digest)
+            refused = (
+                why_not_eligible(current, approval, voter)
+                or why_void(approval, revision, digest)
+                or _why_no_vote(approval, voter, verdict)
+            )
             if refused is None:
                 _vote(current, approval, voter, Verdict(verdict), reason, seconds_on_card)
     if refused is not None:
@@ -84,34 +90,73 @@ def _expire_one(approval_id: int, run_id: int) -> bool:
         approval = Approval.objects.select_for_update().get(pk=approval_id)
         if not approval.is_open or not approval.has_expired(current.now):
             return False
-        _expire(current, approval)
+        expire(current, approval)
     return True
 
 
 def withdraw(current: Change, approval: Approval, refusal: Refusal) -> None:
     """Inside a change: this open question is not asked any more, and its call does not run."""
-    step = _call_of(approval, current)
-    _close(current, approval, ApprovalState.INVALIDATED, reason=refusal.message)
+    step = call_of(approval, current)
+    approval.ended_at, approval.ended_by, approval.ended_why = current.now, current.actor, refusal.message
+    close_question(current, approval, ApprovalState.INVALIDATED, reason=refusal.message)
     step.waited_seconds = (current.now - step.started_at).total_seconds()
     settle_refused(current, step, refusal)
     _wake(current)
 
 
-def _why_void(
-    current: Change, approval: Approval, voter: User, revision: int, digest: str
-) -> ActionError | None:
-    if sentence := why_may_not_vote(approval, current.run, voter):
-        return MayNotDecide(sentence)
+def run_of(approval_id: int) -> int:
+    """The key of the run that asks; raises ActionError when there is no such approval."""
+    run_id = Approval.objects.values_list("run_id", flat=True).filter(pk=approval_id).first()
+    if run_id is None:
+        raise ActionError(f"There is no approval {approval_id}.")
+    return run_id
+
+
+def check_may_decide(person: User) -> None:
+    """Raises MayNotDecide unless this person may decide at all."""
+    if not person.is_active or not (person.is_superuser or person.has_perm("runs.decide")):
+        raise MayNotDecide(
+            f"{person.get_username()} may look but not decide. Ask for the permission “decide”."
+        )
+
+
+def why_not_eligible(current: Change, approval: Approval, person: User) -> ActionError | None:
+    """Inside a change: why this person has no say in this question, as the rows of now have it."""
+    sentence = why_may_not_vote(approval, current.run, person)
+    return MayNotDecide(sentence) if sentence else None
+
+
+def why_void(approval: Approval, revision: int, digest: str) -> ActionError | None:
+    """Why nothing can be decided about this question, or not about the one that the person saw."""
     if not approval.is_open:
         error = ApprovalExpired if approval.state == ApprovalState.EXPIRED else AlreadyDecided
-        return error(_who_decided(approval), approval)
+        return error(who_decided(approval), approval)
     if revision != approval.revision or digest != approval.digest:
         return DigestMismatch(
             "The arguments changed since you opened this card. Look at it again, then decide."
         )
-    if approval.votes.filter(voter=voter, revision=revision).exists():
-        return AlreadyDecided("You have voted on this already. It waits for others.", approval)
     return None
+
+
+def _why_no_vote(approval: Approval, voter: User, verdict: str) -> ActionError | None:
+    """Why this person's vote is not taken now. A no is taken whatever is being checked."""
+    if approval.votes.filter(voter=voter, revision=approval.revision).exists():
+        return AlreadyDecided("You have voted on this already. It waits for others.", approval)
+    if verdict != Verdict.APPROVE:
+        return None
+    if approval.edited_by_id == voter.pk and approval.quorum > 1:
+        return MayNotDecide(
+            f"You changed this call, and its rule asks for {approval.quorum} people: they have to be others. "
+            "You may still reject it."
+        )
+    edit = approval.edits.select_related("by").filter(state=EditState.ASKED).first()
+    if edit is None:
+        return None
+    return BeingChanged(
+        f"{edit.by.get_username()} asked to change this call at {edit.at:%H:%M:%S} UTC. Your approval was "
+        "not recorded: look at the changed call when it is there, in a moment.",
+        approval,
+    )
 
 
 def _vote(
@@ -132,7 +177,7 @@ def _vote(
         seconds_on_card=seconds_on_card,
         at=current.now,
     )
-    step = _call_of(approval, current)
+    step = call_of(approval, current)
     current.event(
         "approval.vote",
         step=step.seq,
@@ -145,7 +190,7 @@ def _vote(
         self_approval=current.run.created_by_id == voter.pk,
     )
     if verdict == Verdict.REJECT:
-        _close(current, approval, ApprovalState.REJECTED)
+        close_question(current, approval, ApprovalState.REJECTED)
         step.waited_seconds = (current.now - step.started_at).total_seconds()
         stop = "" if reason.endswith((".", "!", "?")) else "."
         said = f" Reason: {reason}{stop}" if reason else " They gave no reason."
@@ -157,31 +202,40 @@ def _vote(
     elif (
         approval.votes.filter(revision=approval.revision, verdict=Verdict.APPROVE).count() >= approval.quorum
     ):
-        approval.execute_by = current.now + timedelta(seconds=approval.execute_within_seconds)
-        _close(current, approval, ApprovalState.APPROVED)
+        set_start(current, approval)
+        close_question(current, approval, ApprovalState.APPROVED, **_start(approval))
         step.status = StepStatus.READY
         step.save(update_fields=["status"])
     _wake(current)
 
 
-def _expire(current: Change, approval: Approval) -> None:
-    step = _call_of(approval, current)
-    _close(current, approval, ApprovalState.EXPIRED)
+def expire(current: Change, approval: Approval) -> None:
+    """Inside a change: nobody decided in time, so the call is refused."""
+    step = call_of(approval, current)
+    close_question(current, approval, ApprovalState.EXPIRED)
     step.waited_seconds = (current.now - step.started_at).total_seconds()
     message = "Nobody decided before the deadline. It did not run. Nobody refused it."
     settle_refused(current, step, Refusal("expired", message))
     _wake(current)
 
 
-def _close(current: Change, approval: Approval, state: ApprovalState, **more: str) -> None:
+def _start(approval: Approval) -> dict[str, str]:
+    """For the event: from when it may start, where that is not at once."""
+    return {"not_before": approval.not_before.isoformat()} if approval.not_before else {}
+
+
+def close_question(current: Change, approval: Approval, state: ApprovalState, **data: Any) -> None:
+    """Inside a change: this pending question is over; the data goes into the event."""
     approval.state = state
     approval.decided_at = current.now
-    approval.save(update_fields=["state", "decided_at", "execute_by"])
-    current.event(f"approval.{state}", step=approval.step.seq, approval=approval.pk, **more)
+    approval.save(update_fields=["state", "decided_at", "execute_by", "not_before", *ENDED])
+    current.event(f"approval.{state}", step=approval.step.seq, approval=approval.pk, **data)
     notify(current, approval)
+    void_edits(current, approval)
 
 
-def _call_of(approval: Approval, current: Change) -> Step:
+def call_of(approval: Approval, current: Change) -> Step:
+    """The call that is asked about, locked with its run."""
     step = Step.objects.select_for_update().get(pk=approval.step_id)
     step.run = current.run
     return step
@@ -195,13 +249,24 @@ def _wake(current: Change) -> None:
         current.set(status=RunStatus.QUEUED, reason="", explanation="")
 
 
-def _who_decided(approval: Approval) -> str:
+def who_decided(approval: Approval) -> str:
     """Who was first, and what it means, in one sentence."""
     if approval.state == ApprovalState.EXPIRED and approval.execute_by is not None:
         return "It was approved, but not started in time. The call did not run, and the agent was told so."
     if approval.state == ApprovalState.EXPIRED:
         return "The deadline has passed. The call did not run, and the agent was told that nobody decided."
-    vote = approval.votes.select_related("voter").last()
-    who = vote.voter.get_username() if vote else "the system"
-    when = f" at {approval.decided_at:%H:%M:%S} UTC" if approval.decided_at else ""
-    return f"Already {approval.state} by {who}{when}. Your decision was not recorded."
+    ended = approval.ended_at or approval.decided_at
+    when = f" at {ended:%H:%M:%S} UTC" if ended else ""
+    how = f"Already {approval.state}"
+    if approval.state == ApprovalState.SUPERSEDED:
+        newest = "Look at the next revision."
+        return f"Changed by {approval.ended_by}{when}. Your decision was not recorded. {newest}"
+    if approval.state == ApprovalState.REVOKED:
+        how = f"Revoked by {approval.ended_by}"
+    elif approval.state == ApprovalState.INVALIDATED:
+        how = f"{how} by {approval.ended_by or BEFORE_START}"
+    elif approval.state == ApprovalState.CANCELLED:
+        how = f"{how} with its run"
+    elif vote := approval.votes.select_related("voter").last():
+        how = f"{how} by {vote.voter.get_username()}"
+    return f"{how}{when}. Your decision was not recorded."

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.contrib.auth.models import User
+
 from runs.actions import ledger, permits
 from runs.actions.change import Change, Lease, change
 from runs.actions.eligibility import who_left
@@ -21,7 +23,7 @@ from runs.actions.settling import (
     settle_unknown,
     settle_void,
 )
-from runs.models import Approval, ApprovalState, Step, StepStatus
+from runs.models import Approval, ApprovalState, Origin, Step, StepStatus
 from runs.models.proof import asked, decided, digest_of, digest_parts, sha256
 from tools.policy import Verdict, what_became_stricter
 
@@ -47,11 +49,6 @@ class Question:
     policy_version: str = ""
 
 
-def canonical(arguments: Any) -> str:
-    """Canonical JSON text: sorted keys, no spaces, ASCII, no NaN. These bytes are approved and run."""
-    return json.dumps(arguments, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
 def action_digest(step: Step, arguments: str, **bound: Any) -> str:
     """SHA-256 that binds a vote to this call, this version of this tool, these bytes, this rule."""
     return digest_of(digest_parts(step, arguments, **bound))
@@ -70,36 +67,54 @@ def ask_approval(lease: Lease, seq: int, question: Question) -> None:
     with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.PROPOSED}, StepStatus.WAITING)
         current.update(step, ["status"])
-        digest = action_digest(
-            step,
-            question.arguments,
-            tool_version=step.tool_version,
-            revision=1,
-            rule=question.rule,
-            environment=question.environment,
-            policy_version=question.policy_version,
-        )
-        approval = Approval.objects.create(
-            run=current.run,
-            step=step,
-            arguments=question.arguments,
-            digest=digest,
-            environment=question.environment,
-            rule=question.rule,
-            rule_reason=question.rule_reason,
-            quorum=question.quorum,
-            roles=list(question.roles),
-            self_approval=question.self_approval,
-            cooling_off_seconds=question.cooling_off_seconds,
-            rule_change=question.rule_change,
-            policy_version=question.policy_version,
-            preview=json.dumps(question.preview),
-            created_at=current.now,
-            expires_at=current.now + timedelta(seconds=question.decide_within_seconds),
-            execute_within_seconds=question.execute_within_seconds,
-        )
-        current.event("approval.asked", step=seq, **asked(approval))
-        notify(current, approval)
+        put_question(current, step, question)
+
+
+def put_question(
+    current: Change,
+    step: Step,
+    question: Question,
+    *,
+    revision: int = 1,
+    origin: Origin = Origin.PROPOSED,
+    edited_by: User | None = None,
+    differences: list[dict[str, str]] | None = None,
+) -> None:
+    """Inside a change: a new approval of this call, which has no other one that is open."""
+    digest = action_digest(
+        step,
+        question.arguments,
+        tool_version=step.tool_version,
+        revision=revision,
+        rule=question.rule,
+        environment=question.environment,
+        policy_version=question.policy_version,
+    )
+    approval = Approval.objects.create(
+        run=current.run,
+        step=step,
+        revision=revision,
+        origin=origin,
+        edited_by=edited_by,
+        differences=json.dumps(differences) if differences else "",
+        arguments=question.arguments,
+        digest=digest,
+        environment=question.environment,
+        rule=question.rule,
+        rule_reason=question.rule_reason,
+        quorum=question.quorum,
+        roles=list(question.roles),
+        self_approval=question.self_approval,
+        cooling_off_seconds=question.cooling_off_seconds,
+        rule_change=question.rule_change,
+        policy_version=question.policy_version,
+        preview=json.dumps(question.preview),
+        created_at=current.now,
+        expires_at=current.now + timedelta(seconds=question.decide_within_seconds),
+        execute_within_seconds=question.execute_within_seconds,
+    )
+    current.event("approval.asked", step=step.seq, **asked(approval))
+    notify(current, approval)
 
 
 def start_call(lease: Lease, seq: int, *, tool_version: str, verdict: Verdict | None = None) -> str | None:
@@ -121,6 +136,8 @@ def start_call(lease: Lease, seq: int, *, tool_version: str, verdict: Verdict | 
         if step.effect != "read":  # nobody is asked about a read
             approval = step.approvals.select_for_update().order_by("-revision").first()
         if approval is not None:
+            if approval.not_before is not None and current.now < approval.not_before:
+                raise ValueError(f"Step {seq} can still be taken back: it does not start yet.")
             if not _redeem(approval, step, current, tool_version, verdict):
                 return None
             arguments = approval.arguments
@@ -160,7 +177,7 @@ def finish_call(lease: Lease, seq: int, result: Result) -> None:
             step=seq,
             status=step.status,
             error=result.error_kind,
-            result_sha256=sha256(result.text),
+            result_sha256=sha256(step.result),
         )
         notify_end(current, step)
 
@@ -169,7 +186,7 @@ def refuse_call(lease: Lease, seq: int, refusal: Refusal) -> None:
     """The call will never run; the model is told why. An approval that nobody used is void from now on."""
     with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = _move(current, seq, {StepStatus.PROPOSED, StepStatus.READY}, StepStatus.REFUSED)
-        invalidate_approval(current, step, refusal.message)
+        invalidate_approval(current, step, refusal.message, refusal.message)
         settle_void(current, step, refusal)
 
 
@@ -221,7 +238,8 @@ def _redeem(
         return False
     if problem.kind in {ApprovalState.EXPIRED, ApprovalState.INVALIDATED}:
         approval.state = problem.kind
-        approval.save(update_fields=["state"])
+        approval.ended_at, approval.ended_why = current.now, problem.message
+        approval.save(update_fields=["state", "ended_at", "ended_why"])
         current.event(f"approval.{problem.kind}", step=step.seq, approval=approval.pk, reason=problem.message)
         notify(current, approval)
     settle_refused(current, step, problem)

@@ -93,7 +93,7 @@ def park(lease: Lease, *, until: datetime | None, reason: str, explanation: str)
     False when something came in between, a decision or a wish of a person's: go on driving.
     """
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
-        if current.run.asked_for:
+        if current.run.asked_for or (until is None and current.run.unchecked_edits):
             return False
         waits = Step.objects.filter(run=current.run, status=StepStatus.WAITING).exists()
         if until is None and not waits:

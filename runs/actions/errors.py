@@ -41,6 +41,18 @@ class ApprovalExpired(AlreadyDecided):
     """The deadline passed; the call will not run."""
 
 
+class AlreadyStarted(AlreadyDecided):
+    """The call has started: its approval cannot be taken back any more."""
+
+
+class BeingChanged(AlreadyDecided):
+    """Somebody asked for other arguments, and what they asked for is being checked."""
+
+
+class InvalidEdit(ActionError):
+    """The changed arguments cannot be asked for; the message says what to put right."""
+
+
 class AlreadyResolved(ActionError):
     """Somebody else was first to say what became of a call."""
 

@@ -24,6 +24,7 @@ from runs.models import (
 from tools import redaction
 
 MOST_HEADLINE = 300
+BY_PEOPLE = frozenset({ApprovalState.APPROVED, ApprovalState.REJECTED, ApprovalState.REVOKED})
 NOTICE_OF = {
     ApprovalState.PENDING: NoticeKind.ASKED,
     ApprovalState.APPROVED: NoticeKind.DECIDED,
@@ -31,6 +32,8 @@ NOTICE_OF = {
     ApprovalState.EXPIRED: NoticeKind.EXPIRED,
     ApprovalState.CANCELLED: NoticeKind.WITHDRAWN,
     ApprovalState.INVALIDATED: NoticeKind.WITHDRAWN,
+    ApprovalState.SUPERSEDED: NoticeKind.WITHDRAWN,
+    ApprovalState.REVOKED: NoticeKind.WITHDRAWN,
 }
 
 
@@ -98,7 +101,7 @@ def facts_of(approval: Approval, current: Change, outcome: str) -> dict[str, Any
         "simulated": run.simulated,
         "asked_at": approval.created_at.isoformat(),
         "expires_at": approval.expires_at.isoformat(),
-        "by": current.actor if outcome in {ApprovalState.APPROVED, ApprovalState.REJECTED} else "",
+        "by": current.actor if outcome in BY_PEOPLE else "",
         "at": current.now.isoformat(),
     }
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from runs.actions.change import Change
 from runs.actions.notifications import notify, notify_end
+from runs.actions.revising import told
 from runs.actions.turns import close_attempt, estimate
-from runs.models import Approval, ApprovalState, FoundBy, Says, Step, StepStatus
+from runs.models import Approval, ApprovalState, EditState, FoundBy, Says, Step, StepStatus
 from runs.models.proof import decided, sha256
 from tools.policy import Verdict
 
@@ -59,7 +60,7 @@ def not_run(refusal: Refusal) -> Result:
 def settle(current: Change, step: Step, result: Result) -> None:
     """Store the result with the status the step has by now."""
     step.ended_at = current.now
-    step.result = result.text
+    step.result = told(step, result.text)
     step.is_error = result.is_error
     step.error_kind = result.error_kind
     step.error = result.summary if result.is_error else ""
@@ -110,16 +111,31 @@ def settle_void(current: Change, step: Step, refusal: Refusal) -> None:
     notify_end(current, step)
 
 
-def invalidate_approval(current: Change, step: Step, reason: str) -> None:
+def invalidate_approval(current: Change, step: Step, reason: str, why: str) -> None:
     """What was approved can no longer run, so nobody can rely on the decision any more."""
     unused = Approval.objects.select_for_update().filter(
         step=step, state=ApprovalState.APPROVED, redeemed_at__isnull=True
     )
     for approval in unused:
         approval.state = ApprovalState.INVALIDATED
-        approval.save(update_fields=["state"])
+        approval.ended_at, approval.ended_why = current.now, why
+        approval.save(update_fields=["state", "ended_at", "ended_why"])
         current.event("approval.invalidated", step=step.seq, approval=approval.pk, reason=reason)
         notify(current, approval)
+
+
+def void_edits(current: Change, approval: Approval) -> None:
+    """It is decided: nobody waits any more for the dry run of other arguments."""
+    if not current.run.unchecked_edits:
+        return
+    for edit in approval.edits.filter(state=EditState.ASKED):
+        edit.state, edit.answered_at = EditState.VOID, current.now
+        edit.answer = f"It was {approval.state} before your change was checked."
+        edit.save(update_fields=["state", "answer", "answered_at"])
+        current.set(unchecked_edits=current.run.unchecked_edits - 1)
+        current.event(
+            "approval.edit_void", step=approval.step.seq, approval=approval.pk, edit=edit.pk, why=edit.answer
+        )
 
 
 def close_open_steps(current: Change) -> None:
@@ -132,6 +148,7 @@ def close_open_steps(current: Change) -> None:
         approval.save(update_fields=["state", "decided_at"])
         current.event("approval.cancelled", step=approval.step.seq, approval=approval.pk)
         notify(current, approval)
+        void_edits(current, approval)
     for step in Step.objects.filter(run=current.run, status__in=OPEN).order_by("seq"):
         if step.status == StepStatus.EXECUTING and step.effect != "read":
             settle_unknown(current, step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,26 +12,14 @@ from django.utils import timezone
 
 from runs import actions
 from runs.actions import Lease, Question, Refusal
-from runs.engine import reconciling, repeats, running
-from runs.engine.acts import Act, Record
+from runs.engine import looking_again, reconciling, repeats, running
+from runs.engine.acts import Act, Record, Standing
 from runs.engine.running import Started
-from runs.models import Run, Step, StepKind, StepStatus
+from runs.models import Approval, Run, Step, StepKind, StepStatus
 from runs.models.in_force import policy_in_force
 from tools import boundary, policy, registry
 from tools.base import Tool, ToolContext
 from tools.policy import Policy, Verdict
-
-# What a dry run may find wrong that the model can put right by itself: no person is asked about it.
-CORRECTABLE = frozenset(
-    {
-        "invalid_argument",
-        "unknown_service",
-        "unknown_metric",
-        "stale_precondition",
-        "conflict",
-        "forbidden",
-    }
-)
 
 
 def authorize(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) -> Act | None:
@@ -86,12 +74,38 @@ class _Request:
 
 def _put_before_a_person(lease: Lease, request: _Request, preview: dict[str, Any]) -> None:
     """Ask, unless the dry run found what the model can put right by itself."""
-    if preview.get("problem_kind") in CORRECTABLE:
+    if preview.get("problem_kind") in looking_again.CORRECTABLE:
         refusal = Refusal(preview["problem_kind"], f"{preview['problem']} It did not run.")
         actions.refuse_call(lease, request.seq, refusal)
         return
+    actions.ask_approval(lease, request.seq, _question(request, preview))
+
+
+def question_anew(
+    run: Run, step: Step, tool: Tool, approval: Approval, arguments: str, preview: dict[str, Any]
+) -> Question | Refusal:
+    """What people are asked in the next revision of this call, as policy stands now; or that it says no.
+
+    What was asked once is not allowed without people: the earlier rule stays when policy has become milder.
+    """
+    verdict = _verdict(run, tool, arguments, policy_in_force())
+    if verdict.kind == "deny":
+        return Refusal("denied", verdict.reason, verdict)
+    if verdict.kind == "allow":
+        verdict = replace(
+            verdict,
+            kind="ask",
+            rule=approval.rule,
+            reason=approval.rule_reason,
+            ask=approval.ask,
+            change=approval.rule_change,
+        )
+    return _question(_Request(step.seq, tool, arguments, context(run, step), verdict), preview)
+
+
+def _question(request: _Request, preview: dict[str, Any]) -> Question:
     verdict = request.verdict
-    question = Question(
+    return Question(
         arguments=actions.canonical(json.loads(request.arguments)),
         environment=request.context.environment,
         rule=verdict.rule,
@@ -106,23 +120,45 @@ def _put_before_a_person(lease: Lease, request: _Request, preview: dict[str, Any
         rule_change=verdict.change,
         policy_version=verdict.version,
     )
-    actions.ask_approval(lease, request.seq, question)
 
 
-def begin_calls(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) -> Act | None:
+def begin_calls(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) -> Act | Standing | None:
     """Record START of these authorised calls: reads that run side by side, or one call with an effect.
 
     The act runs them. Results of reads are recorded in the order in which they come, the last one with what
     follows. It raises LeaseLost as soon as a row shows that somebody else drives the run: what still runs is
-    left alone, what has not begun never does. None when no call may run.
+    left alone, what has not begun never does. None when no call may run. What people approved is looked at
+    again first, which is an act of its own, and where it cannot be undone later the run waits.
     """
     changes = any(steps[seq - 1].effect != "read" for seq in seqs)
     rules = policy_in_force(hold=changes)
+    first = _before_start(lease, run, steps, steps[seqs[0] - 1], rules)
+    if first is not None:
+        return first
     begun = (_start(lease, run, steps, steps[seq - 1], rules) for seq in seqs)
     started = [one for one in begun if one is not None]
     if not started:
         return None
     return partial(running.run, lease, started)
+
+
+def _before_start(
+    lease: Lease, run: Run, steps: list[Step], step: Step, rules: Policy
+) -> Act | Standing | None:
+    """What has to be done or waited for before this approved call starts; None when nothing has."""
+    if step.effect == "read":
+        return None
+    approval = step.approvals.order_by("-revision").first()
+    if approval is None:
+        return None
+    vars(step)["_approved"] = approval.arguments
+    if not approval.may_start:
+        return None
+    tool, refusal = _permitted(run, steps, step, rules)
+    if tool is None or refusal is not None:
+        return None
+    ask = partial(question_anew, run, step, tool, approval, approval.arguments)
+    return looking_again.begin(lease, step, approval, tool, context(run, step), ask)
 
 
 def _start(lease: Lease, run: Run, steps: list[Step], step: Step, rules: Policy) -> Started | None:
@@ -169,7 +205,8 @@ def _permitted(run: Run, steps: list[Step], step: Step, rules: Policy) -> tuple[
         return tool, Refusal("limit", sentence)
     if tool.effect == "read":  # the boundary explains wrong arguments, and a newer version only reads, too
         return tool, _denied(verdict_on(run, step, tool, rules), step)
-    if problem := boundary.invalid_arguments(tool, json.loads(step.arguments)):
+    arguments = json.loads(_arguments(step))
+    if problem := boundary.invalid_arguments(tool, arguments):
         return tool, Refusal("invalid_argument", f"{problem} It did not run.")
     if tool.version != step.tool_version or tool.effect != step.effect:
         return tool, Refusal("changed", "The tool changed since this call was proposed. It did not run.")
@@ -204,8 +241,17 @@ def _used_up(run: Run, steps: list[Step], step: Step) -> str:
 
 
 def verdict_on(run: Run, step: Step, tool: Tool, rules: Policy) -> Verdict:
-    """What the rules in code and these say of this call."""
-    return policy.decide(tool, json.loads(step.arguments), run.agent, run.frozen["environment"], rules)
+    """What the rules in code and these say of this call, with the arguments that would run."""
+    return _verdict(run, tool, _arguments(step), rules)
+
+
+def _verdict(run: Run, tool: Tool, arguments: str, rules: Policy) -> Verdict:
+    return policy.decide(tool, json.loads(arguments), run.agent, run.frozen["environment"], rules)
+
+
+def _arguments(step: Step) -> str:
+    """The arguments that would run: those that people approved, who may have changed them."""
+    return vars(step).get("_approved") or step.arguments
 
 
 def context(run: Run, step: Step) -> ToolContext:

@@ -28,6 +28,7 @@ from runs.engine.moves import (
     Park,
     Pause,
     Recover,
+    Revise,
     RunTools,
     Situation,
     Tell,
@@ -44,13 +45,16 @@ MAX_PAUSED_TURNS = 8
 
 def decide(situation: Situation) -> Move:
     """The next move. A pause that a person asked for comes first, unless the run is over; what a person found
-    out is told before the next request, and before an answer counts as the last one.
+    out is told before the next request, and before an answer counts as the last one; an edit is checked
+    before the run waits or works on.
     """
     if situation.takeovers >= MAX_LOST_WORKERS:
         return Finish("failed", WORKER_LOST, f"{situation.takeovers} workers died with it. {LOOK_AT_THEM}")
     move = _next_move(situation)
     if situation.pause_asked_by and not isinstance(move, Finish):
         return Pause(ASKED, f"Paused by {situation.pause_asked_by}.")
+    if situation.unchecked_edits and isinstance(move, RunTools | Park):
+        return Revise()
     ends_well = isinstance(move, Finish) and move.status == "succeeded"
     return Tell() if situation.untold and (ends_well or isinstance(move, CallModel)) else move
 

@@ -14,14 +14,14 @@ from django.utils import timezone
 from runs import actions, pool
 from runs.actions import Lease
 from runs.agents import Limits
-from runs.engine import calls, decision, handing_over, moves, repeats, turns
+from runs.engine import calls, decision, handing_over, moves, repeats, revising, turns
 from runs.engine.acts import Act, Record, Standing, nothing
-from runs.engine.history import history
+from runs.engine.history import final_answer, history
 from runs.engine.limits import Spent
 from runs.engine.model import NoModel
 from runs.engine.patience import UNREACHABLE, Patience
 from runs.engine.rooms import Room, shared
-from runs.models import CONTINUED, AtLimit, Run, RunStatus, Step, StepKind, StepStatus
+from runs.models import CONTINUED, AtLimit, Run, RunStatus, Step, StepStatus
 from runs.money import unit_prices
 
 logger = logging.getLogger(__name__)
@@ -192,6 +192,8 @@ def begin(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> Act | 
             return turns.begin_turn(lease, run, steps, move)
         case moves.Authorize(seqs):
             return calls.authorize(lease, run, steps, seqs) or Standing.GO_ON
+        case moves.Revise():
+            return revising.begin(lease, run, steps) or Standing.GO_ON
         case moves.RunTools(seqs):
             return calls.begin_calls(lease, run, steps, seqs) or Standing.GO_ON
         case moves.Recover(cut_off, attempt):
@@ -226,7 +228,7 @@ def _let_go(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> Stan
         case moves.HandOver(explanation):
             now = situation(run, steps)
             limits = handing_over.left(run, steps, now.limits, now.spent).as_data()
-            summary = handing_over.summary(steps, _answer(steps))
+            summary = handing_over.summary(steps, final_answer(steps))
             actions.hand_over(lease, summary=summary, limits=limits, explanation=explanation)
             return Standing.OVER
         case moves.Finish(status, reason, explanation):
@@ -235,7 +237,7 @@ def _let_go(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> Stan
                 status=RunStatus(status),
                 reason=reason,
                 explanation=explanation,
-                final_response=_answer(steps) if status != "failed" else "",
+                final_response=final_answer(steps) if status != "failed" else "",
             )
             return Standing.OVER
     return Standing.GO_ON
@@ -271,6 +273,7 @@ def situation(run: Run, steps: list[Step]) -> moves.Situation:
         shared=shared(run, steps, now),
         context_window=handing_over.window(configuration["model"], limits),
         untold=run.untold,
+        unchecked_edits=run.unchecked_edits,
         takeovers=run.takeovers,
     )
 
@@ -290,11 +293,3 @@ def _spent(run: Run, steps: list[Step], now: datetime) -> Spent:
         active_seconds=run.active_seconds(now),
         repeats=repeats.fruitless_turns(steps),
     )
-
-
-def _answer(steps: list[Step]) -> str:
-    """The text of the last complete turn, unless it went on to call tools."""
-    turns_made = [s for s in steps if s.kind == StepKind.MODEL and s.status == StepStatus.SUCCEEDED]
-    if not turns_made or any(step.parent_id == turns_made[-1].pk for step in steps):
-        return ""
-    return turns_made[-1].text

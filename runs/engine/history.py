@@ -185,3 +185,11 @@ def _say(conversation: list[dict[str, Any]], blocks: list[dict[str, Any]]) -> No
         conversation[-1] = {"role": "user", "content": [*conversation[-1]["content"], *blocks]}
     else:
         conversation.append({"role": "user", "content": list(blocks)})
+
+
+def final_answer(steps: list[Step]) -> str:
+    """The text of the last complete turn, unless it went on to call tools."""
+    turns_made = [s for s in steps if s.kind == StepKind.MODEL and s.status == StepStatus.SUCCEEDED]
+    if not turns_made or any(step.parent_id == turns_made[-1].pk for step in steps):
+        return ""
+    return turns_made[-1].text

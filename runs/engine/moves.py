@@ -39,6 +39,11 @@ class Authorize:
 
 
 @dataclass(frozen=True)
+class Revise:
+    """People want to run other arguments than those that wait: make the dry runs, and ask about them."""
+
+
+@dataclass(frozen=True)
 class RunTools:
     """Run these calls, in this order."""
 
@@ -107,7 +112,18 @@ class HandOver:
 
 
 Move = (
-    CallModel | Authorize | RunTools | Recover | Park | Pause | WrapUp | Continue | Tell | HandOver | Finish
+    CallModel
+    | Authorize
+    | Revise
+    | RunTools
+    | Recover
+    | Park
+    | Pause
+    | WrapUp
+    | Continue
+    | Tell
+    | HandOver
+    | Finish
 )
 
 
@@ -127,6 +143,7 @@ class Situation:
     shared: rooms.Shared = rooms.NOTHING
     context_window: int = 200_000  # tokens of a conversation
     untold: int = 0  # findings of people about unknown outcomes
+    unchecked_edits: int = 0  # of calls that wait for a decision
     takeovers: int = 0  # workers that died in a row and recorded nothing
 
 

@@ -29,7 +29,7 @@ SAME_ANSWERS = 2  # a read is made so often with the same answer, then it is ref
 TOLERANCE = 0.05
 # The same arguments get the same refusal, whatever happens in production.
 FINAL = frozenset({"invalid_argument", "unknown_tool", "denied", "changed", "limit"})
-BY_PEOPLE = frozenset({"rejected", "expired"})
+BY_PEOPLE = frozenset({"rejected", "expired", "revoked"})
 RAN = frozenset({StepStatus.SUCCEEDED, StepStatus.UNKNOWN})
 INCIDENTAL = re.compile(r"(^|_)(sample|cursor)(_|$)|^evidence_id$")
 TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?")
@@ -82,7 +82,7 @@ class _Memory:
             self._repeated = True
         elif step.status == StepStatus.REFUSED and step.error_kind in BY_PEOPLE:
             self._forget()
-            if step.error_kind == "rejected":
+            if step.error_kind in {"rejected", "revoked"}:
                 self.rejected[key] = step
         elif step.effect != "read" and step.status in RAN:
             self._changed(key, step)

@@ -12,7 +12,8 @@ HEAPS = 2
 def share_heaps() -> None:
     """Let all threads of this process take memory from a few heaps; call it before there are threads.
 
-    glibc opens a heap for nearly each thread and rarely gives one back. Does nothing where the C library has no such switch.
+    glibc opens a heap for nearly each thread and rarely gives one back. Does nothing where the C library has
+    no such switch.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, HEAPS)

@@ -1,8 +1,9 @@
 """Tables, and facts of one row. Anything that spans tables is an action or a reading."""
 
 from runs.models.access import SignInLink, token_hash
-from runs.models.approval import Approval, ApprovalState, Verdict, Vote
+from runs.models.approval import COOLING_OFF, Approval, ApprovalState, Origin, Verdict, Vote
 from runs.models.budget import AtLimit, Budget, BudgetChange, Period, Scope, Spending
+from runs.models.edit import Edit, EditState
 from runs.models.event import Event, event_hash
 from runs.models.notification import (
     UNDER_WAY,
@@ -28,6 +29,7 @@ from runs.models.worker import WorkerProcess, silent_since
 
 __all__ = [
     "CONTINUED",
+    "COOLING_OFF",
     "ENDED",
     "GOOD_ENDS",
     "SETTLED",
@@ -39,6 +41,8 @@ __all__ = [
     "BudgetChange",
     "ChannelKind",
     "DeliveryState",
+    "Edit",
+    "EditState",
     "Event",
     "Finding",
     "FoundBy",
@@ -46,6 +50,7 @@ __all__ = [
     "NoticeKind",
     "NotificationChannel",
     "NotificationDelivery",
+    "Origin",
     "Period",
     "PolicyBacktest",
     "PolicyChange",

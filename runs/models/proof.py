@@ -75,7 +75,12 @@ def decided(verdict: Verdict) -> dict[str, Any]:
 
 def asked(approval: Approval) -> dict[str, Any]:
     """For the event that puts a question before people: what they were shown, and what was asked of them."""
-    return {
+    more: dict[str, Any] = {"origin": approval.origin} if approval.revision > 1 else {}
+    if approval.edited_by_id is not None:
+        more["edited_by"] = approval.edited_by_id
+    if approval.differences:
+        more["differences"] = approval.changed
+    return more | {
         "approval": approval.pk,
         "digest": approval.digest,
         "rule": approval.rule,

@@ -89,6 +89,8 @@ class Run(models.Model):
     asked_by = models.CharField(max_length=150, blank=True, default="")
     # Findings of people about unknown outcomes that the conversation does not hold yet.
     untold = models.PositiveIntegerField(default=0)
+    # Edits of people that wait for their dry run.
+    unchecked_edits = models.PositiveIntegerField(default=0)
 
     # The lease: whoever holds it drives the run. Every write of a driver checks the fence.
     lease_owner = models.CharField(max_length=100, blank=True, default="")

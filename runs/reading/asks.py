@@ -44,7 +44,7 @@ class Ask:
     roles: tuple[str, ...]
     rule_change: int | None  # the version of the rule, when people wrote it
     self_approval: bool
-    cooling_off_seconds: int
+    cooling_off_seconds: float
     started_by_viewer: bool  # known where it matters: when whoever started the run may not decide
     card: dict[str, Any]
     ballots: tuple[Ballot, ...]
@@ -52,6 +52,15 @@ class Ask:
     expires_at: datetime
     decided_at: datetime | None
     execute_within_seconds: int
+    origin: str
+    edited_by: str
+    differences: tuple[tuple[str, str, str], ...]  # against the revision before: what, was, now
+    not_before: datetime | None
+    redeemed_at: datetime | None
+    ended_at: datetime | None  # otherwise than by votes and deadlines
+    ended_by: str
+    ended_why: str
+    edited_by_viewer: bool
     voted_by_viewer: bool
     past_deadline: bool = field(compare=False)
     left_share: str = field(compare=False)  # of the time to decide, as an SVG width
@@ -60,6 +69,23 @@ class Ask:
     def is_open(self) -> bool:
         """A decision is still possible."""
         return self.state == ApprovalState.PENDING and not self.past_deadline
+
+    @property
+    def may_be_revoked(self) -> bool:
+        """Approved, and not started as far as this row says: it can be taken back."""
+        return self.state == ApprovalState.APPROVED and self.redeemed_at is None
+
+    @property
+    def cools_until(self) -> datetime | None:
+        """Until when everybody who decides can undo it before it starts; None when it does not wait."""
+        return self.not_before if self.may_be_revoked else None
+
+    @property
+    def why_no_approval(self) -> str:
+        """Why this viewer may say no and not yes, or ""."""
+        if self.edited_by_viewer and self.quorum > 1:
+            return f"You changed it, and the rule asks for {self.quorum} people: they have to be others."
+        return ""
 
     @property
     def shown_state(self) -> str:
@@ -120,6 +146,9 @@ class Ask:
         """What a click on approve leads to."""
         if self.missing > 1:
             return f"{self.missing - 1} more needed after yours. It does not run before that."
+        if self.cooling_off_seconds:
+            wait = span(self.cooling_off_seconds)
+            return f"It runs once, {wait} later, exactly as shown. Until then it can be undone."
         return f"It runs once, within {span(self.execute_within_seconds)}, exactly as shown."
 
     @property
@@ -129,7 +158,8 @@ class Ask:
 
 def with_votes(approvals: QuerySet[Approval]) -> QuerySet[Approval]:
     """The same approvals with their votes and voters: two queries more, however many there are."""
-    return approvals.prefetch_related(Prefetch("votes", Vote.objects.select_related("voter")))
+    votes = Prefetch("votes", Vote.objects.select_related("voter"))
+    return approvals.select_related("edited_by").prefetch_related(votes)
 
 
 def ask_of(approval: Approval, *, step_seq: int, tool: str, viewer: User, now: datetime) -> Ask:
@@ -150,7 +180,7 @@ def ask_of(approval: Approval, *, step_seq: int, tool: str, viewer: User, now: d
         roles=tuple(approval.roles),
         rule_change=approval.rule_change,
         self_approval=approval.self_approval,
-        cooling_off_seconds=approval.cooling_off_seconds,
+        cooling_off_seconds=approval.cools_off_seconds,
         started_by_viewer=not approval.self_approval and approval.run.created_by_id == viewer.pk,
         card=approval.card,
         ballots=tuple(_ballot(vote, approval) for vote in votes),
@@ -158,6 +188,15 @@ def ask_of(approval: Approval, *, step_seq: int, tool: str, viewer: User, now: d
         expires_at=approval.expires_at,
         decided_at=approval.decided_at,
         execute_within_seconds=approval.execute_within_seconds,
+        origin=approval.origin,
+        edited_by=approval.edited_by.get_username() if approval.edited_by else "",
+        differences=tuple((one["what"], one["was"], one["now"]) for one in approval.changed),
+        not_before=approval.not_before,
+        redeemed_at=approval.redeemed_at,
+        ended_at=approval.ended_at,
+        ended_by=approval.ended_by,
+        ended_why=approval.ended_why,
+        edited_by_viewer=approval.edited_by_id == viewer.pk,
         voted_by_viewer=any(vote.voter_id == viewer.pk for vote in votes),
         past_deadline=approval.has_expired(now),
         left_share=_left_share(approval, now),

@@ -148,12 +148,20 @@ def _outcomes(run: Run) -> list[dict[str, Any]]:
 
 
 def _approvals(run: Run) -> list[dict[str, Any]]:
-    approvals = run.approvals.select_related("step").prefetch_related("votes__voter").order_by("id")
+    approvals = (
+        run.approvals.select_related("step", "edited_by").prefetch_related("votes__voter").order_by("id")
+    )
     return [
         {
             "step": approval.step.seq,
             "tool_use_id": approval.step.tool_use_id,
+            "revision": approval.revision,
+            "origin": approval.origin,
+            "edited_by": approval.edited_by.get_username() if approval.edited_by else None,
+            "differences": approval.changed,
             "state": approval.state,
+            "ended_by": approval.ended_by,
+            "ended_why": approval.ended_why,
             "digest": approval.digest,
             "arguments": approval.arguments,
             "rule": approval.rule,

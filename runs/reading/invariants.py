@@ -28,6 +28,7 @@ from runs.models import (
 )
 from runs.money import MILLION
 from runs.reading.hashes import changed_texts
+from runs.reading.revision_checks import revisions_fit
 
 TOKEN_CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
 STARTED = {StepStatus.EXECUTING, StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.UNKNOWN}
@@ -151,6 +152,8 @@ def _gated_calls_were_decided(rows: Rows) -> Iterator[str]:
         yes = {vote.voter_id for vote in approval.votes.all() if _counts(vote, approval)}
         if approval.state == ApprovalState.APPROVED and len(yes) < approval.quorum:
             yield f"approval {approval.pk} is approved with {len(yes)} of {approval.quorum} votes"
+        if decided[approval.step_id] is not approval:
+            continue
         if approval.is_open != (approval.step.status == StepStatus.WAITING):
             yield f"approval {approval.pk} is {approval.state}, its call is {approval.step.status}"
 
@@ -224,6 +227,7 @@ CHECKS: tuple[Callable[[Rows], Iterator[str]], ...] = (
     _money_adds_up,
     _every_call_has_one_result,
     _gated_calls_were_decided,
+    lambda rows: revisions_fit(rows.run, rows.approvals),
     _outcomes_fit,
     _status_fits,
     _handed_over_once,

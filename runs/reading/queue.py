@@ -8,15 +8,17 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Count
+from django.db.models import Count, Q
 
-from runs.models import Approval, ApprovalState, Run, Step, StepKind
+from runs.models import Approval, ApprovalState, Run, Step, StepKind, StepStatus
 from runs.reading.asks import Ask, ask_of, with_votes
+from runs.reading.revisions import Revisions, read_revisions
 
 MAX_PENDING = 100
 MAX_PRECEDENTS = 5
 MAX_RESULT = 60_000
 SHORTEST_TRACED = 4
+COOLING = Q(state=ApprovalState.APPROVED, redeemed_at__isnull=True, step__status=StepStatus.READY)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Card:
     precedents: tuple[Precedent, ...]
     step_status: str
     step_summary: str
+    revisions: Revisions
 
 
 def count_pending(now: datetime) -> int:
@@ -61,9 +64,10 @@ def pending_pks(now: datetime) -> list[int]:
 
 
 def read_queue(*, viewer: User, now: datetime) -> list[Ticket]:
-    """What waits, nearest deadline first: two queries."""
-    pending = Approval.objects.filter(state=ApprovalState.PENDING, expires_at__gt=now)
-    return _tickets(pending.order_by("expires_at", "id")[:MAX_PENDING], viewer, now)
+    """What waits, nearest deadline first, and what is about to start and can be undone: two queries."""
+    pending = Q(state=ApprovalState.PENDING, expires_at__gt=now)
+    found = Approval.objects.filter(pending | (COOLING & Q(not_before__gt=now)))
+    return _tickets(found.order_by("expires_at", "id")[:MAX_PENDING], viewer, now)
 
 
 def read_tickets(pks: list[int], *, viewer: User, now: datetime) -> list[Ticket]:
@@ -91,7 +95,8 @@ def read_card(pk: int, *, viewer: User, now: datetime) -> Card | None:
         return None
     step = approval.step
     turn = step.parent
-    same_tool = Approval.objects.filter(step__name=step.name, decided_at__isnull=False).exclude(pk=pk)
+    decided = Approval.objects.filter(step__name=step.name, decided_at__isnull=False)
+    same_tool = decided.exclude(step=step).exclude(state=ApprovalState.SUPERSEDED)
     return Card(
         ask=_ask(approval, viewer, now),
         run=approval.run,
@@ -100,6 +105,7 @@ def read_card(pk: int, *, viewer: User, now: datetime) -> Card | None:
         precedents=tuple(_precedents(same_tool.order_by("-decided_at")[:MAX_PRECEDENTS], viewer, now)),
         step_status=step.status,
         step_summary=step.summary,
+        revisions=read_revisions(approval, viewer=viewer, now=now),
     )
 
 
@@ -142,6 +148,10 @@ def how_it_ended(approval: Approval) -> str:
     """What became of the call, in our words: the result's summary once it ran."""
     if approval.state == ApprovalState.APPROVED:
         return approval.step.summary if approval.redeemed_at else "approved, not started"
+    if approval.state == ApprovalState.SUPERSEDED:
+        return f"changed by {approval.ended_by}, asked again"
+    if approval.state == ApprovalState.REVOKED:
+        return f"taken back by {approval.ended_by}, did not run"
     return "did not run"
 
 

@@ -61,6 +61,7 @@ def _read(run: Run, seq: int) -> dict[str, Any]:
         return _permitted(run, seq, events)
     step = approval.step
     step.run = run
+    earlier = list(run.approvals.filter(step=step, revision__lt=approval.revision).order_by("revision"))
     return {
         **_head(run, events),
         "call": call_of(step, approval.arguments),
@@ -68,6 +69,7 @@ def _read(run: Run, seq: int) -> dict[str, Any]:
         "digest": _digest(approval, step),
         "card": {"text": approval.preview, "sha256": sha256(approval.preview)},
         "votes": _votes(approval),
+        "earlier_revisions": [_earlier(one) for one in earlier],
         "start": _last(events, "call.started", seq),
         "result": {"text": step.result, "sha256": sha256(step.result)} if step.result else None,
         "events": events,
@@ -136,7 +138,7 @@ def _event(event: Event) -> dict[str, Any]:
 
 
 def _approval(approval: Approval) -> dict[str, Any]:
-    times = ("created_at", "expires_at", "decided_at", "execute_by", "redeemed_at")
+    times = ("created_at", "expires_at", "decided_at", "not_before", "execute_by", "redeemed_at", "ended_at")
     return {
         "id": approval.pk,
         "revision": approval.revision,
@@ -148,7 +150,25 @@ def _approval(approval: Approval) -> dict[str, Any]:
         "roles": approval.roles,
         "self_approval": approval.self_approval,
         "policy_version": approval.policy_version,
+        "origin": approval.origin,
+        "edited_by": approval.edited_by_id,
+        "ended_by": approval.ended_by,
+        "ended_why": approval.ended_why,
         **{name: _iso(getattr(approval, name)) for name in times},
+    }
+
+
+def _earlier(approval: Approval) -> dict[str, Any]:
+    """What was asked before about the same call, and is void."""
+    return {
+        "id": approval.pk,
+        "revision": approval.revision,
+        "state": approval.state,
+        "digest": approval.digest,
+        "arguments": approval.arguments,
+        "ended_by": approval.ended_by,
+        "ended_why": approval.ended_why,
+        "ended_at": _iso(approval.ended_at),
     }
 
 

@@ -47,7 +47,7 @@ class Decided(NamedTuple):
     @property
     def outcome(self) -> str:
         """What people made of it: one that was approved stays so when it was not started in time."""
-        if self.execute_by is not None:
+        if self.execute_by is not None and self.state != ApprovalState.REVOKED:
             return "approved"
         if self.state in {ApprovalState.REJECTED, ApprovalState.EXPIRED}:
             return self.state

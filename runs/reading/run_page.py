@@ -10,7 +10,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 
-from runs.models import Run, RunStatus, Step, StepKind
+from runs.models import COOLING_OFF, Run, RunStatus, Step, StepKind
 from runs.models.budget import REASON
 from runs.reading.steps import StepDetail, read_step
 from runs.reading.trace import Trace, read_trace
@@ -99,7 +99,7 @@ class RunPageView:
         if self.run.handed_over:
             return "Continued"
         if self.run.status == RunStatus.QUEUED and self.run.retry_at:
-            return "Tries again soon"
+            return "Can be undone" if self.run.reason == COOLING_OFF else "Tries again soon"
         return STATUS_WORDS.get(RunStatus(self.run.status), "")
 
     @property

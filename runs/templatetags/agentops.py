@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from runs.access import Permission, may_change_policy, may_decide, may_start, may_vote
+from runs.access import Permission, may_change, may_change_policy, may_decide, may_start, may_undo, may_vote
 from runs.actions.approvals import MAX_REASON_CHARACTERS
 from runs.forms import DecisionForm
 from runs.reading import words
@@ -35,8 +35,8 @@ register.filter("plain", words.plain)
 register.filter("epoch_ms", words.epoch_ms)
 register.simple_tag(json_tree)
 
-SHAPES = {"executing": "running", "pending": "waiting"}
-WORDS = {"unknown": "Outcome unknown"}
+SHAPES = {"executing": "running", "pending": "waiting", "superseded": "edit", "revoked": "back"}
+WORDS = {"unknown": "Outcome unknown", "superseded": "Replaced"}
 EVIDENCE = re.compile(r"\bev_\d+\b")
 
 
@@ -175,6 +175,18 @@ def permission_to_change_policy(user: User) -> Permission:
 def permission_to_vote(user: User, ask: Ask) -> Permission:
     """Whether this person may vote on this approval now, or the sentence why not."""
     return may_vote(user, ask)
+
+
+@register.simple_tag
+def permission_to_change(user: User, ask: Ask) -> Permission:
+    """Whether this person may change the arguments of this call now, or the sentence why not."""
+    return may_change(user, ask)
+
+
+@register.simple_tag
+def permission_to_undo(user: User, ask: Ask) -> Permission:
+    """Whether this person may take this approval back now, or the sentence why not."""
+    return may_undo(user, ask)
 
 
 @register.simple_tag

@@ -26,13 +26,13 @@ DAY = timedelta(days=1)
 @allow(*READ)
 def queue(request: HttpRequest) -> HttpResponse:
     """What waits for a person, nearest deadline first; the first card is open."""
-    return _queue_page(request, pk=None)
+    return queue_page(request, pk=None)
 
 
 @allow(*READ)
 def approval(request: HttpRequest, pk: int) -> HttpResponse:
     """The queue with this card open, decided or not."""
-    return _queue_page(request, pk=pk)
+    return queue_page(request, pk=pk)
 
 
 @allow("POST")
@@ -40,13 +40,13 @@ def decide_view(request: HttpRequest, pk: int) -> HttpResponse:
     """Record one vote. Whoever comes second is told who was first, and keeps what they wrote."""
     form = DecisionForm(request.POST)
     if not form.is_valid():
-        return _queue_page(request, pk=pk, form=form, problem=_first_error(form), status=422)
+        return queue_page(request, pk=pk, form=form, problem=_first_error(form), status=422)
     card = _card(request, pk)
     verdict = form.cleaned_data["verdict"]
     word = card.ask.confirm_word
     if verdict == "approve" and word and form.cleaned_data["confirm"].strip() != word:
         problem = f"Type {word} to approve: this cannot be undone. Nothing was decided."
-        return _queue_page(request, pk=pk, form=form, problem=problem, status=422)
+        return queue_page(request, pk=pk, form=form, problem=problem, status=422)
     try:
         after = decide(
             approval_id=pk,
@@ -60,15 +60,15 @@ def decide_view(request: HttpRequest, pk: int) -> HttpResponse:
             ),
         )
     except AlreadyDecided as error:
-        return _queue_page(request, pk=pk, form=form, problem=str(error), status=409)
+        return queue_page(request, pk=pk, form=form, problem=str(error), status=409)
     except ActionError as error:
         status = 403 if isinstance(error, MayNotDecide) else 409
-        return _queue_page(request, pk=pk, form=form, problem=str(error), status=status)
+        return queue_page(request, pk=pk, form=form, problem=str(error), status=status)
     _say_what_happened(request, after, card)
     return redirect(_back(request))
 
 
-def _queue_page(
+def queue_page(
     request: HttpRequest,
     *,
     pk: int | None,
@@ -76,6 +76,7 @@ def _queue_page(
     problem: str = "",
     status: int = 200,
 ) -> HttpResponse:
+    """The queue with this card open, and what went wrong with what was sent about it."""
     now = timezone.now()
     tickets = read_queue(viewer=viewer_of(request), now=now)
     if pk is None and tickets:

@@ -67,6 +67,7 @@ def _plan(backend: Backend, service_name: str, mode: str, older_than: int, expec
                     "same": [f"replicas: {facts.replicas}", f"pool size: {facts.size}"],
                 }
             ],
+            basis=remediation.basis(backend, service),
         ),
     )
 

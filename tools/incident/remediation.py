@@ -196,8 +196,12 @@ def card(
     action: str,
     chips: list[dict[str, str]],
     changes: list[dict[str, Any]],
+    basis: dict[str, Any],
 ) -> dict[str, Any]:
-    """The approval card. Everything on it comes from the system that would be changed, not from the agent."""
+    """The approval card. Everything on it comes from the system that would be changed, not from the agent.
+
+    `basis` is what the decision rests on; nothing that moves by itself, such as a metric, belongs there.
+    """
     effect = effect_of(backend, expected)
     now = backend.value(effect.service, effect.metric, backend.now())
     return {
@@ -208,8 +212,18 @@ def card(
         "chips": chips,
         "changes": changes,
         "reversible": True,
+        "basis": basis,
         "effect_if_rejected": f"Nothing changes. {effect.metric} of {effect.service} is {now:g} now.",
         "problem": "",
+    }
+
+
+def basis(backend: Backend, service: str) -> dict[str, Any]:
+    """What a decision about this service rests on: what was last rolled out, and how many instances run."""
+    newest = next((one for one in backend.deployments() if one.service == service), None)
+    return {
+        f"last rollout of {service}": f"{newest.version} ({newest.deployment_id})" if newest else "unknown",
+        f"replicas of {service}": backend.replicas(service),
     }
 
 

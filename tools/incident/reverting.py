@@ -57,6 +57,7 @@ def _plan(
             action="revert",
             chips=_chips(backend, bad),
             changes=_changes(backend, bad, target_version),
+            basis={"target": target_version, **remediation.basis(backend, bad.service)},
         ),
     )
 

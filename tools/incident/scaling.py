@@ -52,6 +52,7 @@ def _plan(
             action="scaling",
             chips=chips,
             changes=changes,
+            basis=remediation.basis(backend, service),
         ),
     )
 

@@ -18,7 +18,7 @@ REMEDIES = frozenset({"restart_connection_pool", "scale_service", "revert_deploy
 READERS = frozenset({"search_logs", "get_metrics", "list_recent_deployments"})
 TICKET = "create_incident_ticket"
 # How a call ends that the engine answers because it never ran.
-REFUSALS = frozenset({"rejected", "denied", "expired", "cancelled"})
+REFUSALS = frozenset({"rejected", "revoked", "denied", "expired", "cancelled"})
 
 
 @dataclass(frozen=True)
