@@ -269,9 +269,8 @@ class QueueConsumer(LiveConsumer):
         card = read_card(self.open_pk, viewer=viewer, now=timezone.now())
         if card is None:
             return []
-        key = (card.ask, card.ask.is_open, card.step_status, card.step_summary)
         context = {"card": card, "viewer": viewer, "reasons": REASONS.items()}
-        return self.changed("card", key, "approvals/card.html", context)
+        return self.changed("card", card.key, "approvals/card.html", context)
 
 
 class WorkersConsumer(LiveConsumer):

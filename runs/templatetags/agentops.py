@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,8 @@ from runs.actions.approvals import MAX_REASON_CHARACTERS
 from runs.forms import DecisionForm
 from runs.reading import words
 from runs.reading.asks import Ask
+from runs.reading.queue import Card
+from runs.reading.run_page import RunPageView
 from runs.reading.runs import RunQuery
 from runs.reading.timescale import percent_text
 from runs.seen import card_seen
@@ -178,6 +181,18 @@ def seen(user: User, ask: Ask, form: DecisionForm | None = None) -> str:
     A form that comes back with a problem keeps the time of its first page.
     """
     return card_seen(user, ask, timezone.now(), earlier=form.data.get("seen", "") if form else "")
+
+
+@register.simple_tag
+def card_of(page: RunPageView, ask: Ask) -> Card | None:
+    """All there is to know about this open question of the run."""
+    return page.card(ask)
+
+
+@register.filter
+def alternatives(names: Sequence[str]) -> str:
+    """a; a or b; a, b or c."""
+    return " or ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
 
 
 @register.simple_tag
