@@ -22,6 +22,7 @@ from runs.actions.settling import (
 )
 from runs.models import Approval, ApprovalState, Step, StepStatus
 from runs.models.proof import asked, digest_of, digest_parts, sha256
+from tools.canonical import canonical as as_canonical
 
 MAX_STARTS = 3  # a call that ends its process each time is not started for ever
 
@@ -41,8 +42,8 @@ class Question:
 
 
 def canonical(arguments: Any) -> str:
-    """Canonical JSON text: sorted keys, no spaces, ASCII, no NaN. These bytes are approved and run."""
-    return json.dumps(arguments, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Canonical JSON text (RFC 8785): these bytes are approved and run. Raises NotCanonical, a ValueError."""
+    return as_canonical(arguments)
 
 
 def action_digest(

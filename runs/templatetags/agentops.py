@@ -35,6 +35,7 @@ register.filter("duration", words.duration)
 register.filter("clock", words.clock)
 register.filter("span", words.span)
 register.filter("plain", words.plain)
+register.filter("plural", words.counted)
 register.filter("epoch_ms", words.epoch_ms)
 register.simple_tag(json_tree)
 
@@ -242,13 +243,6 @@ def short(value: Any, length: int = 8) -> str:
 def short_hash(value: str) -> str:
     """9f3c…41b7"""
     return f"{value[:4]}…{value[-4:]}" if len(value) > 8 else value
-
-
-@register.filter
-def plural(count: int, word: str) -> str:
-    """1 step, 2 steps; give "entry,entries" when the plural is not made with an s."""
-    one, _, many = word.partition(",")
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 @register.filter
