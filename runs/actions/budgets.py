@@ -22,6 +22,7 @@ from runs.actions.claims import set_paused
 from runs.actions.controls import go_on
 from runs.actions.errors import ActionError, UnknownBudget
 from runs.actions.ledger import keep_ledgers_closed, keep_writers_out, open_for
+from runs.hints import NO_RUN, announce
 from runs.models import AtLimit, Budget, BudgetChange, Period, Run, RunStatus, Scope
 from runs.models.budget import REASON
 from tools.registry import TOOLS
@@ -144,6 +145,7 @@ def _record(
         actor=actor,
         at=now,
     )
+    announce(NO_RUN)
 
 
 def _is_wider(before: dict[str, Any], after: dict[str, Any]) -> bool:
