@@ -298,7 +298,7 @@ class Receipt:
         """What the receipt shows and nothing in it proves, by name."""
         parts = {"receipt": [self.whole], "vote": self.whole["votes"], "event": self.events}
         singles = ("run", "call", "approval", "digest", "card", "start", "result")
-        parts |= {name: [self.whole[name]] for name in singles if self.whole[name] is not None}
+        parts |= {name: [self.whole[name]] for name in singles if self.whole.get(name) is not None}
         found = []
         for part, shown in parts.items():
             names = {name: None for one in shown for name in one if name not in PROVEN[part].split()}

@@ -1,6 +1,6 @@
 // Which question a key means, and whether it is before the reader: no key acts on what cannot be seen.
 
-const cards = () => [...document.querySelectorAll("#card[data-question], .ask[data-question]")];
+const cards = () => [...document.querySelectorAll("#card[data-question], .ask[data-question], .ask-undo")];
 
 /** The part of the window that bars at its edges do not cover, as its top and bottom edge. */
 function opening() {
