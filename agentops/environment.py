@@ -33,8 +33,8 @@ def flag(name: str, default: bool) -> bool:
     raise ImproperlyConfigured(f"{name}={value!r} is neither yes nor no: set it to 1 or 0.")
 
 
-def number(name: str, default: str) -> Decimal:
-    """A number that is not negative."""
+def number(name: str, default: str, *, least: str = "0") -> Decimal:
+    """A number that is not negative, and at least `least`."""
     value = text(name, default)
     try:
         result = Decimal(value)
@@ -42,6 +42,8 @@ def number(name: str, default: str) -> Decimal:
         result = Decimal(-1)
     if not result.is_finite() or result < 0:
         raise ImproperlyConfigured(f"{name}={value!r} is not a number of zero or more.")
+    if result < Decimal(least):
+        raise ImproperlyConfigured(f"{name}={value!r} is too small: set it to {least} or more.")
     return result
 
 

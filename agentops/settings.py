@@ -32,7 +32,7 @@ AGENTOPS_PACE = float(environment.number("AGENTOPS_PACE", "1"))
 
 # Telling people: where messages link to, what an attempt may take, who may be told in a private network.
 AGENTOPS_URL = environment.address("AGENTOPS_URL")
-AGENTOPS_NOTIFY_SECONDS = max(0.5, float(environment.number("AGENTOPS_NOTIFY_SECONDS", "10")))
+AGENTOPS_NOTIFY_SECONDS = float(environment.number("AGENTOPS_NOTIFY_SECONDS", "10", least="0.5"))
 AGENTOPS_WEBHOOK_PRIVATE = environment.private_network("AGENTOPS_WEBHOOK_PRIVATE")
 MAILERS: dict[str, dict[str, Any]] = environment.mailers("AGENTOPS_MAIL", AGENTOPS_NOTIFY_SECONDS)
 SILENCED_SYSTEM_CHECKS = ["mail.W001"]  # without AGENTOPS_MAIL there is no e-mail, and its channels say so

@@ -3,9 +3,9 @@
 
     python verify_receipt.py receipt.json [--heads FILE]
 
-Prints what it checked, one line each, and exits with 0 when everything holds, else with 1. `--heads` takes a
-list of heads that `manage.py verifyaudit --heads FILE` wrote, at any time after the call: the chain of the
-receipt has to hold the head of its run.
+Prints what it checked, one line each, then what the receipt shows and nothing in it proves, and exits with
+0 when everything else holds, else with 1. `--heads` takes a list of heads that `manage.py verifyaudit
+--heads FILE` wrote, at any time after the call: the chain of the receipt has to hold the head of its run.
 
 How it is hashed, for whoever writes a checker of their own. Every hash is SHA-256, as 64 hexadecimal
 digits. A text is hashed as its UTF-8 bytes. A list is hashed as JSON text in ASCII, everything else escaped
@@ -26,6 +26,23 @@ from typing import Any
 
 FORMAT = "agentops-receipt-1"
 ENDS = ("approved", "rejected", "expired", "cancelled", "invalidated", "superseded", "revoked")
+
+
+# What is compared with the chain or with the digest, by the part of the receipt that it stands in.
+PROVEN = {
+    "receipt": "format run call approval digest card votes start result events earlier_revisions permit",
+    "run": "request_id agent events head",
+    "call": "step tool_use_id tool tool_version status arguments arguments_sha256",
+    "approval": "id revision state environment rule quorum roles self_approval policy_version edited_by "
+    "created_at expires_at decided_at not_before redeemed_at",
+    "digest": "sha256 parts",
+    "card": "text sha256",
+    "earlier": "id revision digest",
+    "vote": "voter voter_id at verdict reason revision digest seconds_on_card",
+    "start": "event at",
+    "result": "text sha256",
+    "event": "seq kind actor at data previous_hash hash",
+}
 
 
 class Wrong(Exception):
@@ -182,8 +199,23 @@ class Receipt:
         demand(sorted(listed) == sorted(recorded), "The votes are not those of the chain.")
         people = {vote[0] for vote in recorded}
         demand(len(people) == len(recorded), "Somebody voted twice.")
+        self.check_voters()
         names = ", ".join(f"{vote['voter']} ({vote['verdict']})" for vote in self.whole["votes"])
         return f"{len(recorded)} votes for this digest, one per person: {names or 'nobody voted'}."
+
+    def check_voters(self) -> None:
+        """Name, revision and time on the card of each vote are those of its event."""
+        recorded = {}
+        for index in self.find("approval.vote"):
+            if self.data[index]["digest"] == self.digest:
+                recorded[self.data[index]["voter"]] = index
+        for vote in self.whole["votes"]:
+            index = recorded[vote["voter_id"]]
+            name = self.events[index]["actor"]
+            demand(vote["voter"] == name, f"The vote of {vote['voter']} was recorded as that of {name}.")
+            same = vote["seconds_on_card"] == self.data[index].get("seconds_on_card")
+            demand(same, f"The time on the card of {vote['voter']} is not the recorded one.")
+            demand(vote["revision"] == self.approval["revision"], "A vote is for another revision.")
 
     def check_outcome(self) -> str:
         """The state is the last one of the chain; it is approved only with enough different people."""
@@ -323,6 +355,58 @@ class Receipt:
             return "It was refused; the text that the agent was told is the one of the chain."
         return "Its outcome is not known, and the agent was told so."
 
+    def check_shown(self) -> str:
+        """Times, state of the call and agent are those of the chain."""
+        ends = [index for end in ENDS for index in self.find(f"approval.{end}") if self.is_about(index)]
+        starts = self.find("call.started")
+        asked = self.data[self.question]
+        shown = {
+            "created_at": self.events[self.question]["at"],
+            "expires_at": asked["expires_at"],
+            "decided_at": self.events[min(ends)]["at"] if ends else None,
+            "redeemed_at": self.events[starts[0]]["at"] if starts else None,
+            "not_before": self.data[self.approved()[-1]].get("not_before") if self.approved() else None,
+        }
+        for name, value in shown.items():
+            demand(self.same_time(self.approval[name], value), f"The chain has another {name}.")
+        if starts:
+            at = self.events[starts[-1]]["at"]
+            demand(self.same_time(self.whole["start"]["at"], at), "START was at another time.")
+        demand(self.call["status"] == self.status(), f"The chain says that the call is {self.status()}.")
+        demand(self.data[0]["agent"] == self.run["agent"], "The chain names another agent.")
+        return "The times, the state of the call and the agent are those of the chain."
+
+    def same_time(self, shown: str | None, recorded: str | None) -> bool:
+        """Whether both are the same moment, or both none."""
+        if shown is None or recorded is None:
+            return shown == recorded
+        return datetime.fromisoformat(shown) == datetime.fromisoformat(recorded)
+
+    def status(self) -> str:
+        """What the call is by the last event that moved it."""
+        state = {"pending": "waiting", "approved": "ready"}.get(self.approval["state"], "refused")
+        for index, data in enumerate(self.data):
+            if data.get("step") == self.call["step"]:
+                kind = self.events[index]["kind"]
+                moved = {"call.started": "executing", "call.restarted": "ready", "call.refused": "refused"}
+                moved |= {"call.unknown": "unknown", "call.finished": str(data.get("status"))}
+                state = moved.get(kind, state)
+        return state
+
+    def unproven(self) -> list[str]:
+        """What the receipt shows and nothing in it proves, by name."""
+        parts = {"receipt": [self.whole], "vote": self.whole["votes"], "event": self.events}
+        parts["earlier"] = self.whole.get("earlier_revisions", [])
+        singles = ("run", "call", "approval", "digest", "card", "start", "result")
+        parts |= {name: [self.whole[name]] for name in singles if self.whole.get(name) is not None}
+        found = []
+        for part, shown in parts.items():
+            names = {name: None for one in shown for name in one if name not in PROVEN[part].split()}
+            found += [name if part == "receipt" else f"{part}.{name}" for name in names]
+        if "run.started_by" in found and self.run["started_by"] == self.events[0]["actor"]:
+            found.remove("run.started_by")
+        return found
+
 
 CHECKS = (
     Receipt.check_chain,
@@ -333,6 +417,7 @@ CHECKS = (
     Receipt.check_outcome,
     Receipt.check_start,
     Receipt.check_result,
+    Receipt.check_shown,
 )
 # Of a call on which nobody voted, because a rule or a grant of people let it run.
 PERMIT_CHECKS = (
@@ -389,6 +474,9 @@ def main() -> int:
     if wrong:
         print(f"WRONG  {wrong}")
         return 1
+    unproven = Receipt(json.loads(text)).unproven()
+    if unproven:
+        print(f"open   Shown, and proven by nothing in it: {', '.join(unproven)}.")
     print("The receipt holds.")
     if heads is None:
         print("Whether this is the chain of that installation, only a head that was noted elsewhere can say.")

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import parse_qs
 from uuid import UUID
 
 from channels.auth import get_user
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.template.loader import render_to_string
 from django.utils import timezone
 
+from runs.access import may_set_budgets
 from runs.forms import REASONS
+from runs.parameters import number_of, numbers_of, parameters_of, step_of
+from runs.reading.budgets import read_budgets, read_changes
 from runs.reading.outcomes import count_unknown
 from runs.reading.queue import count_pending, pending_pks, read_card, read_tickets
 from runs.reading.run_page import RunPageView, read_run_page
@@ -34,7 +36,6 @@ from runs.watching import GROUP, hold_watch, release_watch
 SIGNED_OUT = 4401  # the browser does not come back after this code
 GONE = 4404
 LOOK_AGAIN_SECONDS = 10.0
-MAX_ROWS = 100
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
     async def connect(self) -> None:
         await self.accept()
         self.sent: dict[str, Any] = {}
-        self.prepare(_parameters(self.scope["query_string"]))
+        self.prepare(parameters_of(self.scope["query_string"]))
         self._changed = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
         self._held = False
@@ -168,21 +169,16 @@ class RunConsumer(LiveConsumer):
     selected: int | None = None
 
     def prepare(self, parameters: dict[str, str]) -> None:
-        self.selected = _number(parameters.get("step", ""))
+        self.selected = number_of(parameters.get("step", ""))
 
     def concerns(self, run_ids: Iterable[int]) -> bool:
         return self.run_pk is None or self.run_pk in run_ids
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """`{"step": 7}` shows that step, `{"step": null}` follows the live one. Anything else is ignored."""
-        if text_data is None or len(text_data) > 200:
-            return
-        try:
-            step = json.loads(text_data)["step"]
-        except (ValueError, TypeError, KeyError):
-            return
-        if step is None or (isinstance(step, int) and 0 < step < 10**9):
-            self.selected = step
+        said = step_of(text_data or "")
+        if said is not None:
+            self.selected = said.step
             self.sent.pop("panel", None)
             self.look_now()
 
@@ -224,7 +220,7 @@ class RunListConsumer(LiveConsumer):
     def prepare(self, parameters: dict[str, str]) -> None:
         self.query = RunQuery.parse(parameters)
         self.newest = Cursor.parse(parameters.get("newest", ""))
-        self.pks = _numbers(parameters.get("rows", ""))
+        self.pks = numbers_of(parameters.get("rows", ""))
 
     def frames(self, viewer: User) -> list[str]:
         now = timezone.now()
@@ -248,8 +244,8 @@ class QueueConsumer(LiveConsumer):
     """The queue: decided entries stay where they are, new ones are only counted."""
 
     def prepare(self, parameters: dict[str, str]) -> None:
-        self.pks = _numbers(parameters.get("rows", ""))
-        self.open_pk = _number(parameters.get("open", ""))
+        self.pks = numbers_of(parameters.get("rows", ""))
+        self.open_pk = number_of(parameters.get("open", ""))
 
     def frames(self, viewer: User) -> list[str]:
         now = timezone.now()
@@ -269,9 +265,8 @@ class QueueConsumer(LiveConsumer):
         card = read_card(self.open_pk, viewer=viewer, now=timezone.now())
         if card is None:
             return []
-        key = (card.ask, card.ask.is_open, card.step_status, card.step_summary, card.revisions)
         context = {"card": card, "viewer": viewer, "reasons": REASONS.items()}
-        return self.changed("card", key, "approvals/card.html", context)
+        return self.changed("card", card.key, "approvals/card.html", context)
 
 
 class WorkersConsumer(LiveConsumer):
@@ -284,17 +279,19 @@ class WorkersConsumer(LiveConsumer):
         return self.changed_html("workers", "workers/workers.html#workers", context)
 
 
-def _parameters(query_string: bytes) -> dict[str, str]:
-    try:
-        parsed = parse_qs(query_string.decode("utf-8", "replace")[:4000], max_num_fields=20)
-    except ValueError:
-        return {}
-    return {name: values[-1] for name, values in parsed.items()}
+class BudgetsConsumer(LiveConsumer):
+    """The budgets: what is spent of each, who waits, who changed what. Its forms keep what is in them."""
 
+    rest_seconds = 1.0
 
-def _number(text: str) -> int | None:
-    return int(text) if text.isdecimal() and len(text) < 10 else None
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",") if part.isdecimal() and len(part) < 19][:MAX_ROWS]
+    def frames(self, viewer: User) -> list[str]:
+        simulated = not settings.ANTHROPIC_API_KEY
+        context = {
+            "lines": read_budgets(simulated=simulated, now=timezone.now()),
+            "changes": read_changes(),
+            "permission": may_set_budgets(viewer),
+        }
+        return [
+            *self.changed_html("budgets", "budgets/budgets.html#budgets", context),
+            *self.changed_html("changes", "budgets/budgets.html#changes", context),
+        ]

@@ -22,8 +22,10 @@ CHANNEL = "agentops_runs"
 POLL_SECONDS = 0.02
 IDLE_POLL_SECONDS = 0.004
 _QUEUED = "SELECT 1 FROM runs_run WHERE status = 'queued' AND (retry_at IS NULL OR retry_at <= ?) LIMIT 1"
+_BUDGETS = "SELECT COALESCE(MAX(id), 0) FROM runs_budgetchange"
 logger = logging.getLogger(__name__)
 
+NO_RUN = 0  # stands for what belongs to no run: budgets
 SAFETY_SECONDS = 5.0  # look again after this long even without a hint
 
 
@@ -81,7 +83,7 @@ class Listener:
 
 
 async def changes() -> AsyncIterator[set[int]]:
-    """Ids of runs that changed, also when only the draft of a streaming turn grew. Never ends.
+    """Ids of runs that changed, also when only the draft of a streaming turn grew; NO_RUN for a budget.
 
     One watcher per event loop is enough: it holds a connection of its own.
     """
@@ -147,7 +149,7 @@ class _CommitCounter:
 
 
 class _Recent:
-    """Which runs changed since the last look: new events, and drafts that grew.
+    """Which runs changed since the last look: new events, and drafts that grew; and whether budgets did.
 
     Event ids are a safe cursor on SQLite because it has one writer: they commit in order.
     """
@@ -155,6 +157,7 @@ class _Recent:
     def __init__(self, source: sqlite3.Connection) -> None:
         self._source = source
         self._last_event = self._scalar("SELECT COALESCE(MAX(id), 0) FROM runs_event")
+        self._last_budget = self._scalar(_BUDGETS)
         self._drafts = self._read_drafts()
 
     def _scalar(self, query: str) -> int:
@@ -176,7 +179,10 @@ class _Recent:
         drafts = self._read_drafts()
         grown = {run for step, (run, length) in drafts.items() if self._drafts.get(step) != (run, length)}
         self._drafts = drafts
-        return {run for _, run in rows} | grown
+        last_budget = self._scalar(_BUDGETS)
+        budgets = {NO_RUN} if last_budget != self._last_budget else set()
+        self._last_budget = last_budget
+        return {run for _, run in rows} | grown | budgets
 
 
 def postgres_parameters() -> dict[str, Any]:

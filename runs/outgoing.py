@@ -30,6 +30,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 MOST_ANSWER_BYTES = 20_000
 # Answers credentials to machines of Azure, from an address that looks public.
 METADATA = frozenset({ipaddress.ip_address("168.63.129.16")})
+PRIVATE = (
+    "Its host is in a private network, where nothing is sent. To allow it, list the host or its network in "
+    "AGENTOPS_WEBHOOK_PRIVATE."
+)
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
 
@@ -110,9 +114,43 @@ def check_address(url: str) -> SplitResult:
         raise BadAddress(f"The address has to begin with https:// or http://, {example}.")
     if parts.username is not None or parts.password is not None:
         raise BadAddress("The address holds a user name or password. Take it out; requests are signed.")
+    if not _is_host(host):
+        raise BadAddress(f"“{host[:80]}” can be no host. Write an address {example}.")
     if port == 0 or not url.isascii() or not url.isprintable() or " " in url:
         raise BadAddress(f"The address holds characters that it cannot have. Write one {example}.")
     return parts
+
+
+def check_receiver(url: str, private: Private) -> None:
+    """Refuse an address that could never be sent to. Raises BadAddress; names are not looked up.
+
+    A name may resolve to something else later, so only addresses written as such, and this machine, are told.
+    """
+    host = check_address(url).hostname or ""
+    address = _literal(host)
+    inward = host.rstrip(".").lower() == "localhost" or host.rstrip(".").lower().endswith(".localhost")
+    if address is None and inward:
+        address = ipaddress.ip_address("127.0.0.1")
+    if address is not None and not private.allows(address, host):
+        raise BadAddress(PRIVATE)
+
+
+def _literal(host: str) -> Address | None:
+    """The address that is written there, also in the old forms that resolvers take; None for a name."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host.partition("%")[0])
+    with suppress(OSError):
+        return ipaddress.IPv4Address(socket.inet_aton(host))
+    return None
+
+
+def _is_host(host: str) -> bool:
+    """May it be a host: an address, or a name whose last part is no number."""
+    if _literal(host) is not None:
+        return True
+    labels = host.removesuffix(".").split(".")
+    fits = all(re.fullmatch(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)", label) for label in labels)
+    return fits and len(host) <= 253 and not labels[-1].isdigit()
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], *, seconds: float, private: Private) -> Answer:
@@ -191,10 +229,7 @@ def _allowed(host: str, port: int, private: Private) -> list[tuple[socket.Addres
             if private.allows(address, host):
                 allowed.append((family, (str(end[0]), port)))
     if not allowed:
-        raise BadAddress(
-            "Its host is in a private network, where nothing is sent. To allow it, list the host or its "
-            "network in AGENTOPS_WEBHOOK_PRIVATE."
-        )
+        raise BadAddress(PRIVATE)
     return allowed
 
 

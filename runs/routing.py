@@ -12,6 +12,7 @@ websocket_urlpatterns: list[URLPattern] = [
     path("live/runs/", consumers.RunListConsumer.as_asgi()),
     path("live/runs/<uuid:request_id>/", consumers.RunConsumer.as_asgi()),
     path("live/approvals/", consumers.QueueConsumer.as_asgi()),
+    path("live/budgets/", consumers.BudgetsConsumer.as_asgi()),
     path("live/workers/", consumers.WorkersConsumer.as_asgi()),
     re_path(r"", consumers.NoSuchPage.as_asgi()),
 ]

@@ -17,9 +17,11 @@ from django.test import Client
 from django.utils import timezone
 
 from runs import actions
+from runs.engine import decision, moves
+from runs.engine.drive import situation
 from runs.models import Approval, ApprovalState, Event, Run, RunStatus, Step, StepStatus, Vote
 from tests.conftest import _user
-from tests.factories import a_lease, a_question, a_run, a_turn, a_waiting_call
+from tests.factories import a_lease, a_question, a_run, a_turn, a_waiting_call, rows
 
 pytestmark = pytest.mark.django_db
 DECIDERS = 50
@@ -179,6 +181,25 @@ def test_a_rejected_call_has_a_result_and_its_sibling_can_still_be_decided(page:
     assert Run.objects.get().status == RunStatus.QUEUED  # and only now it goes on
 
 
+def test_one_answer_of_two_starts_nothing_and_runs_nothing_again(page: Client) -> None:
+    lease = a_lease(a_run())
+    gated = [("revert_deployment", "destructive", {"deployment_id": f"dep_{n}"}) for n in (1, 2)]
+    read, first, second = a_turn(lease, ("get_metrics", "read", {}), *gated)
+    actions.allow_call(lease, read.seq, rule="reads")
+    assert started(read, lease)
+    actions.finish_call(lease, read.seq, actions.Result("{}", False, "Fine.", ""))
+    for step, (_, _, arguments) in zip((first, second), gated, strict=True):
+        actions.ask_approval(lease, step.seq, a_question(arguments))
+    actions.park(lease, until=None, reason="approval", explanation="A person has to decide.")
+    post(page, second.approvals.get())  # the later one first
+    assert actions.claim(lease.run_id, "worker-2") is None, "it waits for the other answer"
+    post(page, first.approvals.get())
+    a_lease(Run.objects.get(), "worker-2")
+    run, steps = rows(Run.objects.get())
+    assert decision.decide(situation(run, steps)) == moves.RunTools((first.seq,))
+    assert status(read) == StepStatus.SUCCEEDED
+
+
 def test_the_same_form_sent_twice_is_one_vote(page: Client) -> None:
     _, _, approval = a_waiting_call()
     assert post(page, approval)[0] == 302
@@ -217,6 +238,17 @@ def test_a_question_waits_without_any_process_and_takes_a_late_answer(page: Clie
     assert status(step) == StepStatus.READY and Run.objects.get().status == RunStatus.QUEUED
 
 
+def test_an_answer_that_comes_before_the_run_waits_is_not_missed(page: Client) -> None:
+    lease = a_lease(a_run())
+    (step,) = a_turn(lease, ("revert_deployment", "destructive", {"deployment_id": "dep_1"}))
+    actions.ask_approval(lease, step.seq, a_question({"deployment_id": "dep_1"}))
+    post(page, step.approvals.get())  # a person who is quicker than the worker
+    assert not actions.park(lease, until=None, reason="approval", explanation="A person has to decide.")
+    run = Run.objects.get()
+    assert (run.status, status(step)) == (RunStatus.RUNNING, StepStatus.READY)
+    assert started(step, lease)
+
+
 def test_nothing_can_be_pressed_after_the_deadline(page: Client) -> None:
     _, step, approval = a_waiting_call(decide_within_seconds=0)
     html = page.get(f"/approvals/{approval.pk}/").content.decode()
@@ -235,6 +267,18 @@ def test_a_lost_race_and_a_question_that_never_was_are_told_apart(page: Client) 
     approval.pk = 999_999
     code, html = post(page, approval)
     assert code == 404 and "There is no approval 999999" in html
+
+
+def test_typing_what_it_is_about_is_not_a_second_person(page: Client, second_operator: User) -> None:
+    preview = {"headline": "Delete orders", "object": "orders", "reversible": False}
+    _, step, approval = a_waiting_call(quorum=2, preview=preview)
+    for _ in range(2):
+        post(page, approval, confirm="orders")
+    assert (status(step), Vote.objects.count()) == (StepStatus.WAITING, 1)
+    page.force_login(second_operator)
+    assert post(page, approval)[0] == 422, "whoever comes second types it, too"
+    assert post(page, approval, confirm="orders")[0] == 302
+    assert status(step) == StepStatus.READY
 
 
 def test_it_is_recorded_who_decided_and_that_it_was_their_own_run(page: Client, operator: User) -> None:

@@ -258,14 +258,17 @@ def test_under_pause_a_call_waits_until_the_budget_of_its_tool_is_raised(operato
     ("sent", "words"),
     [
         ({}, "Give at least one limit"),
-        ({"cost_usd": "many"}, "cannot be a limit on cost_usd"),
+        ({"cost_usd": "many"}, "“many” cannot be a limit on cost. Give an amount in USD"),
+        ({"cost_usd": "1_0"}, "“1_0” cannot be a limit on cost"),
+        ({"tokens": "٥٠٠"}, "“٥٠٠” cannot be a limit on tokens"),
+        ({"tokens": "1e6"}, "“1e6” cannot be a limit on tokens"),
         ({"tokens": "1.5"}, "Give a whole number"),
         ({"tokens": "-1"}, "Give a whole number"),
         ({"tool": "search_logs", "cost_usd": "5"}, "limits the number of its calls"),
-        ({"tool": "rm", "tool_calls": "5"}, "There is no tool"),
-        ({"whose": "nobody", "tokens": "5"}, "There is no agent"),
+        ({"tool": "rm", "tool_calls": "5"}, "There is no tool “rm”."),
+        ({"whose": "nobody", "tokens": "5"}, "There is no agent “nobody”."),
         ({"period": "year", "tokens": "5"}, "a day or a month"),
-        ({"at_limit": "explode", "tokens": "5"}, "either wraps up or pauses"),
+        ({"at_limit": "explode", "tokens": "5"}, "Choose what happens at the limit"),
     ],
 )
 def test_a_form_that_makes_no_sense_says_what_to_do_and_keeps_what_was_sent(

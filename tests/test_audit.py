@@ -197,4 +197,4 @@ def test_events_whose_run_was_deleted_around_us_are_found(runs: list[Run]) -> No
         cursor.execute("UPDATE runs_event SET run_id = 9999 WHERE seq = 900")
         said, fine = verify()
         Event.objects.filter(seq=900).delete()
-    assert not fine and "1 events belong to no run" in said
+    assert not fine and "1 event belongs to no run: its run was deleted" in said

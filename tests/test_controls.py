@@ -252,8 +252,10 @@ def test_a_stopped_run_goes_on_with_a_higher_limit(
         ({"steps": "6"}, "is 6 already"),
         ({"steps": "many"}, "a whole number"),
         ({"steps": "60.5"}, "a whole number"),
+        ({"steps": "1_00"}, "cannot be “1_00”. Give a whole number"),
+        ({"steps": "٧٠"}, "cannot be “٧٠”"),
         ({"cost_usd": "NaN"}, "an amount in USD"),
-        ({"patience": "5"}, "There is no limit 'patience'"),
+        ({"patience": "5"}, "There is no limit “patience”"),
     ]:
         with pytest.raises(ActionError, match=words):
             actions.retry_run(run_id=run.pk, actor="olga", limits=limits)
@@ -405,7 +407,10 @@ def test_the_pages_of_a_run_and_its_forks_lead_to_each_other(client: Client, ope
     html = shown.content.decode()
     assert f"of run {run.pk}" in html and "&lt;b&gt;Sure?" in html and "<b>Sure" not in html
     assert f"continued in run {new.pk}" in client.get(run.get_absolute_url()).content.decode()
-    assert b"Write what" in client.post(run.get_absolute_url() + "ask", {"question": ""}, follow=True).content
+    empty = client.post(run.get_absolute_url() + "ask", {"question": " "}, follow=True)
+    assert "Write what you want to know about this run." in empty.content.decode()
+    empty = client.post(run.get_absolute_url() + "fork", {"step": "1", "instruction": ""}, follow=True)
+    assert "Write what the agent should do differently from there." in empty.content.decode()
     forked = client.post(run.get_absolute_url() + "fork", {"step": "1", "instruction": "Again."}, follow=True)
     assert forked.status_code == 200 and Run.objects.filter(parent_run=run).count() == 2
 
@@ -420,6 +425,17 @@ def test_a_run_stopped_by_a_limit_is_retried_on_its_page(client: Client, operato
     assert b"goes on as soon as" in client.post(address + "retry", {"value": "4"}, follow=True).content
     assert the(run).frozen["limits"]["cost_usd"] == "4" and the(run).status == RunStatus.QUEUED
     assert "of $4" in client.get(address).content.decode()
+
+
+def test_a_value_for_a_pause_that_is_no_limit_is_refused_in_words(client: Client, operator: User) -> None:
+    run = a_run()
+    actions.pause_run(run_id=run.pk, actor="olga")
+    client.force_login(operator)
+    said = client.post(run.get_absolute_url() + "resume", {"value": "5"}, follow=True).content.decode()
+    assert "It is no limit that holds this run, so there is none to raise." in said
+    assert the(run).status == RunStatus.PAUSED
+    client.post(run.get_absolute_url() + "resume")
+    assert the(run).status == RunStatus.QUEUED
 
 
 def say(*arguments: str) -> str:

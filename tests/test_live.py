@@ -264,6 +264,22 @@ async def test_a_filtered_list_counts_only_what_fits(cookie: bytes) -> None:
         await page.hear("new-runs", "1 new")
 
 
+async def test_a_budget_that_is_set_elsewhere_and_what_is_spent_of_it_appear(cookie: bytes) -> None:
+    async with open_page("/live/budgets/", cookie) as page:
+        assert "No budgets yet" in await page.hear("budgets")
+        await do(actions.set_budget)(
+            actor="dana", scope="installation", period="month", limits={"tool_calls": "50"}
+        )
+        assert "0 of 50" in await page.hear("budgets", "installation per month")
+        assert "dana" in await page.hear("changes", "50 tool calls")
+        run = await do(a_run)()
+        lease = await do(a_lease)(run)
+        (step,) = await do(a_turn)(lease, ("get_metrics", "read", {}))
+        await do(actions.allow_call)(lease, step.seq, rule="reads")
+        await do(actions.start_call)(lease, step.seq, tool_version=step.tool_version)
+        await page.hear("budgets", "1 of 50")
+
+
 @pytest.mark.parametrize("path", ["/live/", "/live/runs/", "/live/approvals/"])
 async def test_a_stranger_is_told_to_sign_in(path: str) -> None:
     assert await closing_code(path, b"") == 4401

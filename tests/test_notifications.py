@@ -435,6 +435,9 @@ def test_settings_are_read_or_refused_in_a_sentence() -> None:
             environment.address("AGENTOPS_URL")
         variables.setenv("AGENTOPS_URL", "https://agents.example.com/")
         assert environment.address("AGENTOPS_URL") == "https://agents.example.com"
+        variables.setenv("AGENTOPS_NOTIFY_SECONDS", "0")
+        with pytest.raises(ImproperlyConfigured, match=r"is too small: set it to 0\.5 or more"):
+            environment.number("AGENTOPS_NOTIFY_SECONDS", "10", least="0.5")
     with pytest.raises(ImproperlyConfigured, match="AGENTOPS_MAIL is no mail address"):
         environment_mailers("mail.example.com")
 
@@ -621,6 +624,34 @@ def test_a_channel_that_cannot_be_is_refused(fields: dict[str, Any], manager: Us
     with pytest.raises(ActionError):
         a_channel(manager, **({"url": "https://hooks.example.com/"} | fields))
     assert not NotificationChannel.objects.exists()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("hooks.example.com/x", "has to begin with https:// or http://"),
+        ("ftp://hooks.example.com/", "has to begin with https:// or http://"),
+        ("https:///x", "has to begin with https:// or http://"),
+        ("https://a..example.com/", "“a..example.com” can be no host"),
+        ("https://256.1.1.1/", "“256.1.1.1” can be no host"),
+        ("https://hooks.example.com:0/", "characters that it cannot have"),
+        ("http://10.1.2.3/", "AGENTOPS_WEBHOOK_PRIVATE"),
+        ("http://localhost:9000/", "AGENTOPS_WEBHOOK_PRIVATE"),
+        ("http://127.1/", "AGENTOPS_WEBHOOK_PRIVATE"),
+        ("http://2130706433/", "AGENTOPS_WEBHOOK_PRIVATE"),
+        ("http://[::1]/", "AGENTOPS_WEBHOOK_PRIVATE"),
+    ],
+)
+def test_an_address_that_can_never_work_is_refused_when_it_is_saved(
+    url: str, words: str, manager: User, settings: Settings
+) -> None:
+    with pytest.raises(ActionError, match=re.escape(words)):
+        a_channel(manager, url)
+    assert not NotificationChannel.objects.exists()
+    if "PRIVATE" in words:
+        settings.AGENTOPS_WEBHOOK_PRIVATE = Private.parse(["10.0.0.0/8", "127.0.0.0/8", "::1", "localhost"])
+        assert a_channel(manager, url)[0].url == url
 
 
 RECORD = """

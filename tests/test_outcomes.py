@@ -427,6 +427,48 @@ def test_what_is_found_after_the_end_is_told_when_the_run_is_continued(
         resolve(copy, operator)
 
 
+def test_what_is_found_after_a_hand_over_is_told_where_the_work_goes_on(
+    box: Letterbox, client: Client, operator: User, requests: list[dict[str, Any]]
+) -> None:
+    lease, step = an_unknown_letter()
+    run = step.run
+    limits = run.frozen["limits"]
+    second = actions.hand_over(lease, summary="So far.", limits=limits, explanation="Too long.")
+    client.force_login(operator)
+    page = client.get(f"/approvals/unknown/{step.pk}/").content.decode()
+    assert "told to the agent" in page and "The run has ended" not in page
+    resolve(step, operator, "did_not_happen", "I asked mum.")
+    page = client.get(f"/approvals/unknown/{step.pk}/").content.decode()
+    assert f'told with its next turn, in <a href="{second.get_absolute_url()}">run {second.pk}</a>' in page
+    drive(a_lease(second), lambda: False)
+    told = [
+        block["text"] for said in requests[-1]["messages"] for block in said["content"] if "text" in block
+    ]
+    assert sum("“I asked mum.”" in text for text in told) == 1
+    third = actions.ask_follow_up(run_id=second.pk, actor="olga", user=operator, question="And now?")
+    assert third.untold == 0 and third.steps.filter(name=f"outcome:{run.pk}:{step.seq}").count() == 1
+    for one in (run, second, third):
+        assert contradictions(Run.objects.get(pk=one.pk)) == []
+
+
+def test_what_is_found_while_nobody_goes_on_is_told_by_a_follow_up_of_the_last_run(
+    box: Letterbox, client: Client, operator: User, requests: list[dict[str, Any]]
+) -> None:
+    lease, step = an_unknown_letter()
+    limits = step.run.frozen["limits"]
+    second = actions.hand_over(lease, summary="So far.", limits=limits, explanation="Too long.")
+    drive(a_lease(second), lambda: False)
+    resolve(step, operator)
+    client.force_login(operator)
+    page = client.get(f"/approvals/unknown/{step.pk}/").content.decode()
+    assert f"Run {second.pk}</a> went on with the work and has ended" in page
+    actions.ask_follow_up(run_id=second.pk, actor="olga", user=operator, question="And now?")
+    third = Run.objects.get(parent_run=second)
+    drive(a_lease(third), lambda: False)
+    assert any("it took effect" in str(said) for said in requests[-1]["messages"])
+    assert contradictions(Run.objects.get(pk=second.pk)) == []
+
+
 def test_the_first_person_holds_and_the_second_is_told(
     box: Letterbox, operator: User, second_operator: User, viewer: User
 ) -> None:

@@ -391,7 +391,7 @@ def test_a_rejection_carries_chips_and_words_to_the_agent(page: Client) -> None:
 def test_a_reason_may_be_as_long_as_the_action_takes_and_is_never_cut(page: Client) -> None:
     _, _, approval = a_waiting_call()
     for path in ("/approvals/", approval.run.get_absolute_url()):
-        assert f'name="say" rows="{3 if "approvals" in path else 1}" maxlength="{MAX_REASON_CHARACTERS}"' in (
+        assert f'name="say" rows="{3 if "approvals" in path else 2}" maxlength="{MAX_REASON_CHARACTERS}"' in (
             text_of(page, path)
         )
     too_long = "x" * (MAX_REASON_CHARACTERS + 1)

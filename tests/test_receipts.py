@@ -234,6 +234,16 @@ FORGERIES: list[tuple[str, Forgery]] = [
     ("result that is not in the chain", drop("call.finished")),
     ("does not show", lambda r: r.update(result=None)),
     ("result does not give its hash", lambda r: r["result"].update(text="{}")),
+    ("was recorded as that of", lambda r: r["votes"][0].update(voter="mallory")),
+    ("time on the card of", lambda r: r["votes"][0].update(seconds_on_card=60.0)),
+    ("is for another revision", lambda r: r["votes"][0].update(revision=2)),
+    ("has another created_at", lambda r: r["approval"].update(created_at="2020-01-01T00:00:00+00:00")),
+    ("has another expires_at", lambda r: r["approval"].update(expires_at="2030-01-01T00:00:00+00:00")),
+    ("has another decided_at", lambda r: r["approval"].update(decided_at=None)),
+    ("has another redeemed_at", lambda r: r["approval"].update(redeemed_at=None)),
+    ("START was at another time", lambda r: r["start"].update(at="2020-01-01T00:00:00+00:00")),
+    ("says that the call is succeeded", lambda r: r["call"].update(status="failed")),
+    ("names another agent", lambda r: r["run"].update(agent="another")),
     ("result is another one", lambda r: r.update(result={"text": "{}", "sha256": checker.sha256("{}")})),
 ]
 
@@ -250,6 +260,27 @@ def receipt(operator: User, second_operator: User) -> dict[str, Any]:
 def test_it_finds_every_forgery(receipt: dict[str, Any], words: str, forge: Forgery) -> None:
     forge(receipt)
     assert words in checker.verify(json.dumps(receipt))[1]
+
+
+def test_what_nothing_proves_is_named(operator: User, tmp_path: Path) -> None:
+    run, seq = ran(operator)
+    operator.username = "olga.schmidt"  # who is renamed has voted under the old name
+    operator.save()
+    shown = json.loads(receipt_text(run, seq))
+    shown["approval"]["approved_by"] = "the chief"
+    kept = tmp_path / "receipt.json"
+    kept.write_text(json.dumps(shown))
+    status, said = run_script(str(kept))
+    assert status == 0 and "olga (approve)" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("open ")]
+    assert line == (
+        "open   Shown, and proven by nothing in it: made_at, made_by, call.effect, approval.rule_reason, "
+        "approval.origin, approval.ended_by, approval.ended_why, approval.execute_by, approval.ended_at, "
+        "approval.approved_by."
+    )
+    shown["run"]["started_by"] = "somebody else"
+    kept.write_text(json.dumps(shown))
+    assert "run.started_by" in run_script(str(kept))[1]
 
 
 def test_one_person_cannot_be_two(receipt: dict[str, Any]) -> None:

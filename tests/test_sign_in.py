@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
 from django.utils import timezone
+from pytest_django.fixtures import Settings
 
 from runs.actions import make_sign_in_link
 from runs.management.commands.demo import bind, names_of
@@ -71,6 +73,15 @@ def test_a_link_signs_in_once(client: Client, operator: User) -> None:
     second = Client().get(f"/sign-in/{token}/")
     assert second.status_code == 410
     assert "works once" in second.content.decode()
+
+
+def test_the_link_leads_to_where_the_installation_says_it_is(operator: User, settings: Settings) -> None:
+    there = "https://agents.example.com"
+    for url, base in (("", "http://127.0.0.1:8000/"), (there, f"{there}/")):
+        settings.AGENTOPS_URL = url
+        out = StringIO()
+        call_command("signinlink", "olga", stdout=out)
+        assert out.getvalue().startswith(base)
 
 
 def test_looking_at_a_link_with_head_does_not_use_it_up(client: Client, operator: User) -> None:

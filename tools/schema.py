@@ -9,6 +9,8 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from tools import canonical
+
 # Strict tool use of the Messages API rejects some of these, and none of them helps a model.
 _DROPPED = ("title", "default")
 _TYPE_NAMES = {
@@ -87,13 +89,16 @@ def problem(model: type[BaseModel], schema: Mapping[str, Any], arguments: object
     """What is wrong with the arguments and how to put it right, or "" when they fit the schema."""
     if not isinstance(arguments, dict):
         return f"The arguments must be one JSON object, not {_kind(arguments)}. Send an object."
+    if wrong := canonical.problem(arguments):
+        return wrong
     try:
         model.model_validate(arguments)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=True)
         sentences = [_sentence(dict(item), schema) for item in problems[:5]]
         if len(problems) > 5:
-            sentences.append(f"{len(problems) - 5} more problems.")
+            more = len(problems) - 5
+            sentences.append(f"{more} more problem{'s' * (more > 1)}.")
         return " ".join(sentences)
     except Exception:
         return "The arguments could not be read. Send plain JSON values that fit the schema."

@@ -9,18 +9,20 @@ import json
 import logging
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
 from runs import agents
+from runs.actions.amounts import WORDS, quoted, read_amount
 from runs.actions.change import Lease, change, one_writer
 from runs.actions.claims import set_paused
 from runs.actions.controls import go_on
 from runs.actions.errors import ActionError, UnknownBudget
 from runs.actions.ledger import keep_ledgers_closed, keep_writers_out, open_for
+from runs.hints import NO_RUN, announce
 from runs.models import AtLimit, Budget, BudgetChange, Period, Run, RunStatus, Scope
 from runs.models.budget import REASON
 from tools.registry import TOOLS
@@ -143,6 +145,7 @@ def _record(
         actor=actor,
         at=now,
     )
+    announce(NO_RUN)
 
 
 def _is_wider(before: dict[str, Any], after: dict[str, Any]) -> bool:
@@ -161,15 +164,15 @@ def _checked_key(scope: str, agent: str, period: str, tool: str) -> dict[str, st
     if (scope == Scope.AGENT) != bool(agent):
         raise ActionError("Name the agent of an agent's budget; one for the installation has none.")
     if agent and agent not in agents.installed() and not Run.objects.filter(agent=agent).exists():
-        raise ActionError(f"There is no agent {agent!r}. Installed: {', '.join(agents.installed())}.")
+        raise ActionError(f"There is no agent {quoted(agent)}. Installed: {', '.join(agents.installed())}.")
     if tool and tool not in TOOLS:
-        raise ActionError(f"There is no tool {tool!r}. Known: {', '.join(sorted(TOOLS))}.")
+        raise ActionError(f"There is no tool {quoted(tool)}. Known: {', '.join(sorted(TOOLS))}.")
     return {"scope": scope, "agent": agent, "period": period, "tool": tool}
 
 
 def _checked_at_limit(at_limit: str) -> str:
     if at_limit not in AtLimit.values:
-        raise ActionError("At its limit a run either wraps up or pauses: wrap_up or pause.")
+        raise ActionError("Choose what happens at the limit: wrap up, or pause and ask.")
     return at_limit
 
 
@@ -177,7 +180,7 @@ def _checked_limits(limits: Mapping[str, str], *, tool: str) -> dict[str, Any]:
     """The limits as numbers, None where there is none."""
     for name in limits:
         if name not in LIMITS:
-            raise ActionError(f"A budget limits {', '.join(LIMITS)}, not {name!r}.")
+            raise ActionError(f"A budget limits {', '.join(WORDS.values())}, not {quoted(name)}.")
     values = {name: _number(name, limits.get(name, "").strip()) for name in LIMITS}
     if all(value is None for value in values.values()):
         raise ActionError("Give at least one limit: tokens, cost in USD or tool calls.")
@@ -191,12 +194,9 @@ def _checked_limits(limits: Mapping[str, str], *, tool: str) -> dict[str, Any]:
 def _number(name: str, text: str) -> Decimal | int | None:
     if not text:
         return None
-    try:
-        amount = Decimal(text.removeprefix("$"))
-    except InvalidOperation:
-        amount = Decimal("NaN")
+    amount = read_amount(text.removeprefix("$") if name == "cost_usd" else text)
     step = SMALLEST_USD if name == "cost_usd" else Decimal(1)
-    if not amount.is_finite() or not 0 <= amount <= LARGEST[name] or amount % step:
-        kind = "an amount in USD such as 50 or 2.50" if name == "cost_usd" else "a whole number"
-        raise ActionError(f"{text!r} cannot be a limit on {name}. Give {kind}.")
+    if amount is None or amount > LARGEST[name] or amount % step:
+        kind = "an amount in USD such as 50 or 2.50" if name == "cost_usd" else "a whole number such as 5000"
+        raise ActionError(f"{quoted(text)} cannot be a limit on {WORDS[name]}. Give {kind}.")
     return amount if name == "cost_usd" else int(amount)

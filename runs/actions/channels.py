@@ -27,7 +27,7 @@ from runs.models import (
     NotificationChannel,
     NotificationDelivery,
 )
-from runs.outgoing import BadAddress, check_address
+from runs.outgoing import BadAddress, check_receiver
 
 MOST_RECIPIENTS = 50
 MOST_URL = 2_000
@@ -197,7 +197,7 @@ def _address(url: str) -> str:
     if len(url) > MOST_URL:
         raise ActionError(f"The address has more than {MOST_URL:,} characters.")
     try:
-        check_address(url.strip())
+        check_receiver(url.strip(), settings.AGENTOPS_WEBHOOK_PRIVATE)
     except BadAddress as error:
         raise ActionError(str(error)) from error
     return url.strip()

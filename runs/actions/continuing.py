@@ -11,8 +11,9 @@ from django.utils import timezone
 
 from runs.actions.change import Change, Lease, change
 from runs.actions.claims import close_run
-from runs.actions.outcomes import OUTCOME, tell, untold
+from runs.actions.outcomes import tell, told_in
 from runs.models import CONTINUED, Run, RunStatus
+from runs.models.outcome import untold
 
 SETTING = 2  # blocks of an opening that say what was asked, and where and when
 INTRODUCTION = (
@@ -46,8 +47,7 @@ def hand_over(lease: Lease, *, summary: str, limits: Mapping[str, Any], explanat
             parent=str(current.run.request_id),
             limits=dict(limits),
         )
-        told = current.run.steps.filter(name__startswith=f"{OUTCOME}:")
-        tell(begun, untold(current.run, told))
+        tell(begun, untold(current.run, told_in(current.run)), of=run)
         begun.save()
         close_run(
             current,

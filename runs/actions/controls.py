@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
+from runs.actions.amounts import quoted, read_amount
 from runs.actions.change import Change, change, end_waiting, stop_clock
 from runs.actions.errors import ActionError
 from runs.actions.settling import close_attempts, close_open_steps
@@ -168,8 +169,10 @@ def _raised(run: Run, wanted: Mapping[str, str]) -> dict[str, dict[str, str | in
     limits = _by_name(run) if wanted else {}
     raised: dict[str, dict[str, str | int]] = {}
     for name, text in wanted.items():
+        if name == run.reason and name not in run.frozen["limits"]:
+            raise ActionError("It is no limit that holds this run, so there is none to raise. Leave it out.")
         if name not in limits:
-            raise ActionError(f"There is no limit {name!r}. Known: {', '.join(sorted(limits))}.")
+            raise ActionError(f"There is no limit {quoted(name)}. Known: {', '.join(sorted(limits))}.")
         new = _amount(name, text)
         if new <= Decimal(str(limits[name])):
             raise ActionError(f"The limit {name} is {limits[name]} already. Give a higher one.")
@@ -209,14 +212,11 @@ def _with(run: Run, raised: Mapping[str, Mapping[str, str | int]]) -> str:
 
 
 def _amount(name: str, text: str) -> Decimal:
-    try:
-        amount = Decimal(text.strip())
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    whole = name == "cost_usd" or amount == amount.to_integral_value()
-    if not amount.is_finite() or not whole or amount > LARGEST_LIMIT:
+    amount = read_amount(text)
+    whole = name == "cost_usd" or (amount is not None and amount == amount.to_integral_value())
+    if amount is None or not whole or amount > LARGEST_LIMIT:
         kind = "an amount in USD" if name == "cost_usd" else "a whole number"
-        raise ActionError(f"The limit {name} cannot be {text!r}. Give {kind}, such as {name} 5.")
+        raise ActionError(f"The limit {name} cannot be {quoted(text)}. Give {kind}, such as 5.")
     return amount
 
 

@@ -13,10 +13,11 @@ from django.utils import timezone
 from runs.actions.change import Change, change
 from runs.actions.controls import FOLLOW_UP, FORKED
 from runs.actions.errors import ActionError
-from runs.actions.outcomes import tell, untold
+from runs.actions.outcomes import tell
 from runs.actions.starting import checked_question
 from runs.actions.turns import create_note
 from runs.models import Run, Step, StepKind
+from runs.models.outcome import untold
 
 SENT_TWICE = timedelta(minutes=1)
 
@@ -28,7 +29,7 @@ def fork_run(*, run_id: int, actor: str, user: User | None, step: int, instructi
     model has signed stays valid; they cost nothing a second time, and the new run has limits of its own.
     It works in the same world. Raises ActionError for a step that is not complete, InvalidQuestion.
     """
-    text = checked_question(instruction)
+    text = checked_question(instruction, missing="Write what the agent should do differently from there.")
     with change(run_id, actor=actor) as current:
         steps = list(Step.objects.filter(run=current.run).order_by("seq"))
         return _branch(current, steps[: _cut(steps, step)], name=FORKED, text=text, user=user)
@@ -39,7 +40,7 @@ def ask_follow_up(*, run_id: int, actor: str, user: User | None, question: str) 
 
     Raises ActionError when the run has not ended or the model never answered, InvalidQuestion.
     """
-    text = checked_question(question)
+    text = checked_question(question, missing="Write what you want to know about this run.")
     with change(run_id, actor=actor) as current:
         if not current.run.is_ended:
             raise ActionError("This run has not ended yet. Ask when it has, or cancel it first.")
@@ -102,7 +103,8 @@ def _branch(current: Change, steps: Sequence[Step], *, name: str, text: str, use
         parent=str(parent.request_id),
         copied_steps=len(steps),
     )
-    tell(branch, [found for found in untold(parent, steps) if found.step.seq <= len(steps)])
+    found = untold(parent, [step.name for step in steps])
+    tell(branch, [one for one in found if one.run_id != parent.pk or one.step.seq <= len(steps)], of=parent)
     note = create_note(branch, name=name, text=text, summary=text)
     branch.event("note.added", step=note.seq, name=name)
     branch.save()

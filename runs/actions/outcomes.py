@@ -20,9 +20,8 @@ from runs.actions.notifications import notify_end
 from runs.actions.settling import Refusal, Result, not_run, settle, settle_unknown
 from runs.actions.turns import create_note
 from runs.models import Finding, FoundBy, Resolution, Run, Says, Step, StepKind, StepStatus, WhatBecame
+from runs.models.outcome import OUTCOME, note_name, untold
 from runs.models.proof import sha256
-
-OUTCOME = "outcome"  # notes of this name, with the number of their call, tell the model what a person found
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,25 @@ def resolve_outcome(*, run_id: int, seq: int, verdict: str, evidence: str, by: U
         )
         current.event("call.resolved", step=seq, verdict=verdict, evidence=evidence)
         current.add(untold=1)
+        _pass_on(current, resolution)
     return resolution
+
+
+def _pass_on(current: Change, resolution: Resolution) -> None:
+    """The run that goes on with the work, when this one handed over, tells it with its next request."""
+    heir = current.run
+    while heir.handed_over:
+        heir = Run.objects.select_for_update().get(parent_run=heir, copied_steps=0)
+    if heir.pk != current.run.pk:
+        told = Change(heir, current.actor)
+        told.add(untold=1)
+        told.event(
+            "outcome.passed_on",
+            run=str(current.run.request_id),
+            call=resolution.step.seq,
+            verdict=resolution.verdict,
+        )
+        told.save()
 
 
 def _unknown_call(current: Change, seq: int) -> Step:
@@ -164,24 +181,21 @@ def _unknown_call(current: Change, seq: int) -> Step:
 def tell_outcomes(lease: Lease) -> None:
     """Append what people found to the conversation. Only the driver writes there, between two requests."""
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
-        told = current.run.steps.filter(name__startswith=f"{OUTCOME}:")
-        tell(current, untold(current.run, told))
+        tell(current, untold(current.run, told_in(current.run)), of=current.run)
         current.set(untold=0)
 
 
-def tell(current: Change, found: Iterable[Resolution]) -> None:
-    """Inside a change: one note for each of these."""
+def told_in(run: Run) -> list[str]:
+    """Names of the notes that tell outcomes in this run."""
+    return list(run.steps.filter(name__startswith=f"{OUTCOME}:").values_list("name", flat=True))
+
+
+def tell(current: Change, found: Iterable[Resolution], *, of: Run) -> None:
+    """Inside a change: one note for each of these, named as in the run whose steps it holds."""
     for resolution in found:
-        name, text = f"{OUTCOME}:{resolution.step.seq}", _told(resolution)
+        name, text = note_name(resolution, of), _told(resolution)
         note = create_note(current, name=name, text=text, summary=text)
         current.event("note.added", step=note.seq, name=name)
-
-
-def untold(run: Run, steps: Iterable[Step]) -> list[Resolution]:
-    """What people found out in this run that no note of these steps says, in the order of finding."""
-    told = {step.name for step in steps}
-    found = run.resolutions.select_related("step", "by")
-    return [one for one in found if f"{OUTCOME}:{one.step.seq}" not in told]
 
 
 def _told(resolution: Resolution) -> str:

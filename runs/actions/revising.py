@@ -6,14 +6,15 @@ import json
 from typing import Any
 
 from runs.models import Origin, Step, StepStatus
+from tools.canonical import canonical as as_canonical
 
 NOT_GIVEN = "(not given)"
 RAN = frozenset({StepStatus.SUCCEEDED, StepStatus.FAILED, StepStatus.UNKNOWN})
 
 
 def canonical(arguments: Any) -> str:
-    """Canonical JSON text: sorted keys, no spaces, ASCII, no NaN. These bytes are approved and run."""
-    return json.dumps(arguments, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Canonical JSON text (RFC 8785): these bytes are approved and run. Raises NotCanonical, a ValueError."""
+    return as_canonical(arguments)
 
 
 def differences(before: dict[str, Any], after: dict[str, Any]) -> list[dict[str, str]]:

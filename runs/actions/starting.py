@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from runs import agents
 from runs.actions import rows
+from runs.actions.amounts import quoted
 from runs.actions.change import Change, one_writer
 from runs.actions.errors import (
     ActionError,
@@ -26,6 +27,7 @@ from runs.models import Run
 from tools.backends import estate
 
 MAX_QUESTION_CHARACTERS = 20_000
+MISSING = "Write what the agent should find out: the text of the alert is enough."
 
 
 def start_run(
@@ -52,10 +54,10 @@ def start_run(
     installed = agents.installed()
     if agent not in installed:
         names = ", ".join(installed)
-        raise UnknownAgent(f"There is no agent {agent!r}. Installed: {names}.")
+        raise UnknownAgent(f"There is no agent {quoted(agent)}. Installed: {names}.")
     known = {item.id for item in estate.scenarios()}
     if scenario and scenario not in known:
-        raise UnknownScenario(f"There is no incident {scenario!r}. Known: {', '.join(sorted(known))}.")
+        raise UnknownScenario(f"There is no incident {quoted(scenario)}. Known: {', '.join(sorted(known))}.")
     scenario = scenario or estate.match_scenario(question)
     existing = Run.objects.filter(request_id=request_id).first() if request_id else None
     if existing is not None:
@@ -104,11 +106,14 @@ def _store(run: Run, scenario: str) -> None:
         current.save()
 
 
-def checked_question(question: str) -> str:
-    """The question without surrounding space and control characters; raises InvalidQuestion."""
+def checked_question(question: str, *, missing: str = MISSING) -> str:
+    """The question without surrounding space and control characters; raises InvalidQuestion.
+
+    `missing` is the sentence for one that holds nothing.
+    """
     kept = "".join(_kept(character) for character in question).strip()
     if not kept:
-        raise InvalidQuestion("Write what the agent should find out: the text of the alert is enough.")
+        raise InvalidQuestion(missing)
     if len(kept) > MAX_QUESTION_CHARACTERS:
         raise InvalidQuestion(
             f"The question has {len(kept):,} characters; at most {MAX_QUESTION_CHARACTERS:,} are taken. "

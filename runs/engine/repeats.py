@@ -227,7 +227,7 @@ def key_of(step: Step) -> Key:
 def _canonical(arguments: str) -> str:
     try:
         return canonical(json.loads(arguments))
-    except ValueError:  # what is no JSON is the same when its text is
+    except (ValueError, RecursionError):  # what has no canonical form is the same when its text is
         return arguments
 
 

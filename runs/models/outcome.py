@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -73,3 +75,34 @@ class Resolution(models.Model):
 
     def __str__(self) -> str:
         return f"step {self.step_id}: {self.verdict}"
+
+
+OUTCOME = "outcome"  # notes of this name, with the number of their call, tell the model what a person found
+
+
+def note_name(resolution: Resolution, run: Run) -> str:
+    """The name of the note that tells it in the conversation of this run, or of a copy of it.
+
+    A call of an earlier run, whose work this one goes on with, is named with its run: numbers begin anew.
+    """
+    if resolution.run_id == run.pk:
+        return f"{OUTCOME}:{resolution.step.seq}"
+    return f"{OUTCOME}:{resolution.run_id}:{resolution.step.seq}"
+
+
+def untold(run: Run, names: Iterable[str]) -> list[Resolution]:
+    """What people found out that none of these notes tells, also about calls of runs that it goes on for."""
+    told = set(names)
+    found = [one for one in _found(run) if note_name(one, run) not in told]
+    earlier = run.parent_run if run.continues else None
+    while earlier is not None:
+        said = set(earlier.steps.filter(name__startswith=f"{OUTCOME}:").values_list("name", flat=True))
+        about = [one for one in _found(earlier) if note_name(one, earlier) not in said]
+        found = [one for one in about if note_name(one, run) not in told] + found
+        told |= said
+        earlier = earlier.parent_run if earlier.continues else None
+    return found
+
+
+def _found(run: Run) -> Iterable[Resolution]:
+    return run.resolutions.select_related("step", "by")

@@ -130,7 +130,12 @@ class Ask:
     @property
     def who_decided(self) -> str:
         last = self.last_ballot
-        return f"{self.shown_state.capitalize()} by {last.voter}" if last else self.shown_state.capitalize()
+        decided = last and self.shown_state in {ApprovalState.APPROVED, ApprovalState.REJECTED}
+        return (
+            f"{self.shown_state.capitalize()} by {last.voter}"
+            if decided and last
+            else self.shown_state.capitalize()
+        )
 
     @property
     def deciders(self) -> str:

@@ -26,6 +26,7 @@ from runs.models import (
     Verdict,
     event_hash,
 )
+from runs.models.outcome import untold
 from runs.money import MILLION
 from runs.reading.hashes import changed_texts
 from runs.reading.revision_checks import revisions_fit
@@ -183,9 +184,9 @@ def _outcomes_fit(rows: Rows) -> Iterator[str]:
             yield f"call {step.seq} is {step.status}, but a person said what became of it"
         if step.seq not in said:
             yield f"what became of call {step.seq} was said without an event"
-    untold = sum(f"outcome:{resolution.step.seq}" not in notes for resolution in resolutions)
-    if rows.run.untold != untold:
-        yield f"the run has {rows.run.untold} outcomes to tell, there are {untold}"
+    left = len(untold(rows.run, notes))
+    if rows.run.untold != left:
+        yield f"the run has {rows.run.untold} outcomes to tell, there are {left}"
     probed = rows.run.findings.filter(found_by=FoundBy.PROBE).select_related("step")
     for finding in probed:
         step = finding.step

@@ -92,6 +92,7 @@ class Unknown:
     attempts: int
     clues: tuple[Clue, ...]
     said: Said | None
+    heir: Run  # the run that goes on with the work: this one, unless it was handed over
 
     @property
     def late(self) -> Clue | None:
@@ -101,7 +102,11 @@ class Unknown:
     @property
     def goes_on(self) -> bool:
         """Whether the agent will read what a person finds without being asked again."""
-        return not self.run.is_ended
+        return not self.heir.is_ended
+
+    @property
+    def was_handed_over(self) -> bool:
+        return self.heir.pk != self.run.pk
 
 
 def count_unknown() -> int:
@@ -171,7 +176,15 @@ def _unknown(
         attempts=step.attempt,
         clues=tuple(clues),
         said=None if said is None else _said(said),
+        heir=_heir(step.run),
     )
+
+
+def _heir(run: Run) -> Run:
+    """Where the work of this run goes on: itself, or the last of the runs that it was handed over to."""
+    while run.handed_over and (heir := run.forks.filter(copied_steps=0).first()) is not None:
+        run = heir
+    return run
 
 
 def _by_step(rows: Iterable[Any]) -> dict[int, list[Any]]:

@@ -12,10 +12,11 @@ from django.db.models import Count, Q
 
 from runs.models import Approval, ApprovalState, Run, Step, StepKind, StepStatus
 from runs.reading.asks import Ask, ask_of, with_votes
+from runs.reading.precedents import Precedent, read_precedents
 from runs.reading.revisions import Revisions, read_revisions
+from runs.reading.voters import who_can_still_vote
 
 MAX_PENDING = 100
-MAX_PRECEDENTS = 5
 MAX_RESULT = 60_000
 SHORTEST_TRACED = 4
 COOLING = Q(state=ApprovalState.APPROVED, redeemed_at__isnull=True, step__status=StepStatus.READY)
@@ -27,15 +28,19 @@ class Ticket:
 
     ask: Ask
     run: Run
+    turn: int | None = None  # key of the turn that proposed the call
 
 
 @dataclass(frozen=True)
-class Precedent:
-    """An earlier decision on the same tool and how it ended."""
+class Group:
+    """The calls of one turn that wait, in the order of the model: one decision each."""
 
-    ask: Ask
     run: Run
-    ended: str
+    tickets: tuple[Ticket, ...]
+
+    @property
+    def is_stack(self) -> bool:
+        return len(self.tickets) > 1
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,26 @@ class Card:
     step_status: str
     step_summary: str
     revisions: Revisions
+    siblings: tuple[Ask, ...]  # what the same turn also asks for, in the order of the model
+    can_still_vote: tuple[str, ...]  # names, when more than one vote is needed
+
+    @property
+    def key(self) -> object:
+        """What a live page compares to see whether the card is another one."""
+        return (
+            self.ask,
+            self.ask.is_open,
+            self.step_status,
+            self.step_summary,
+            self.can_still_vote,
+            self.revisions,
+            tuple((sibling, sibling.is_open) for sibling in self.siblings),
+        )
+
+    @property
+    def identical(self) -> int:
+        """How many of the precedents had exactly these arguments."""
+        return sum(precedent.difference.none for precedent in self.precedents)
 
 
 def count_pending(now: datetime) -> int:
@@ -75,6 +100,17 @@ def read_tickets(pks: list[int], *, viewer: User, now: datetime) -> list[Ticket]
     return _tickets(Approval.objects.filter(pk__in=pks).order_by("expires_at", "id"), viewer, now)
 
 
+def grouped(tickets: list[Ticket]) -> list[Group]:
+    """The same tickets, those of one turn together where the first of them stands."""
+    turns: dict[object, list[Ticket]] = {}
+    for ticket in tickets:
+        turns.setdefault(ticket.turn or -ticket.ask.pk, []).append(ticket)
+    return [
+        Group(found[0].run, tuple(sorted(found, key=lambda ticket: ticket.ask.step_seq)))
+        for found in turns.values()
+    ]
+
+
 def decided_counts(since: datetime) -> dict[str, int]:
     """How many approvals ended in each state since then."""
     rows = (
@@ -95,18 +131,28 @@ def read_card(pk: int, *, viewer: User, now: datetime) -> Card | None:
         return None
     step = approval.step
     turn = step.parent
-    decided = Approval.objects.filter(step__name=step.name, decided_at__isnull=False)
-    same_tool = decided.exclude(step=step).exclude(state=ApprovalState.SUPERSEDED)
+    ask = _ask(approval, viewer, now)
     return Card(
-        ask=_ask(approval, viewer, now),
+        ask=ask,
         run=approval.run,
         agents_reason=(turn.text or turn.reasoning) if turn else "",
         from_tools=_first_seen(approval),
-        precedents=tuple(_precedents(same_tool.order_by("-decided_at")[:MAX_PRECEDENTS], viewer, now)),
+        precedents=read_precedents(approval, viewer=viewer, now=now),
         step_status=step.status,
         step_summary=step.summary,
         revisions=read_revisions(approval, viewer=viewer, now=now),
+        siblings=_siblings(approval, viewer, now),
+        can_still_vote=who_can_still_vote(ask) if ask.quorum > 1 else (),
     )
+
+
+def _siblings(approval: Approval, viewer: User, now: datetime) -> tuple[Ask, ...]:
+    """The newest question about each other gated call of the turn."""
+    if approval.step.parent_id is None:
+        return ()
+    others = Approval.objects.filter(step__parent=approval.step.parent_id).exclude(step=approval.step_id)
+    newest = {other.step_id: other for other in light_rows(others.order_by("step__seq", "revision"))}
+    return tuple(_ask(other, viewer, now) for other in newest.values())
 
 
 def _ask(approval: Approval, viewer: User, now: datetime) -> Ask:
@@ -126,6 +172,7 @@ def light_rows(approvals: Any) -> Any:
             "run__user_query",
             "run__status",
             "step__seq",
+            "step__parent",
             "step__name",
             "step__status",
             "step__summary",
@@ -134,12 +181,8 @@ def light_rows(approvals: Any) -> Any:
 
 
 def _tickets(approvals: Any, viewer: User, now: datetime) -> list[Ticket]:
-    return [Ticket(_ask(approval, viewer, now), approval.run) for approval in light_rows(approvals)]
-
-
-def _precedents(approvals: Any, viewer: User, now: datetime) -> list[Precedent]:
     return [
-        Precedent(_ask(approval, viewer, now), approval.run, how_it_ended(approval))
+        Ticket(_ask(approval, viewer, now), approval.run, approval.step.parent_id)
         for approval in light_rows(approvals)
     ]
 

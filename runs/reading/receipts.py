@@ -68,7 +68,7 @@ def _read(run: Run, seq: int) -> dict[str, Any]:
         "approval": _approval(approval),
         "digest": _digest(approval, step),
         "card": {"text": approval.preview, "sha256": sha256(approval.preview)},
-        "votes": _votes(approval),
+        "votes": _votes(approval, events),
         "earlier_revisions": [_earlier(one) for one in earlier],
         "start": _last(events, "call.started", seq),
         "result": {"text": step.result, "sha256": sha256(step.result)} if step.result else None,
@@ -190,10 +190,16 @@ def _digest(approval: Approval, step: Step) -> dict[str, Any]:
     return {"sha256": approval.digest, "parts": named}
 
 
-def _votes(approval: Approval) -> list[dict[str, Any]]:
+def _votes(approval: Approval, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The votes on this revision, under the names that people had when they voted."""
+    names = {
+        (json.loads(event["data"])["voter"], event["at"]): event["actor"]
+        for event in events
+        if event["kind"] == "approval.vote"
+    }
     return [
         {
-            "voter": vote.voter.get_username(),
+            "voter": names.get((vote.voter_id, vote.at.isoformat()), vote.voter.get_username()),
             "voter_id": vote.voter_id,
             "at": vote.at.isoformat(),
             "verdict": vote.verdict,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
 
 from django.contrib.auth.models import User
 
-from runs.models import COOLING_OFF, Run, RunStatus, Step, StepKind
+from runs.models import COOLING_OFF, Run, RunStatus, StepKind
 from runs.models.budget import REASON
+from runs.reading.asks import Ask
+from runs.reading.checks import Check, check_of
+from runs.reading.queue import Card, read_card
 from runs.reading.steps import StepDetail, read_step
 from runs.reading.trace import Trace, read_trace
 from runs.reading.workers import is_unattended
@@ -20,6 +21,7 @@ from tools.models import Ticket
 TITLE_CHARACTERS = 60
 QUESTION_CHARACTERS = 400
 MAX_FORKS = 20
+MAX_CARDS = 5  # questions of one run that are shown in full
 STATUS_WORDS = {RunStatus.WAITING: "Waiting for a person"}
 VERDICT_WORDS = {RunStatus.SUCCEEDED: "Answered", RunStatus.STOPPED: "Stopped at a limit"}
 
@@ -43,17 +45,6 @@ NOBODY = Notice(
 
 
 @dataclass(frozen=True)
-class Check:
-    """What was measured after a change, against what was expected of it."""
-
-    seq: int
-    tool: str
-    expected: str
-    observed: str
-    passed: bool
-
-
-@dataclass(frozen=True)
 class RunPageView:
     """A run, its trace, and the step in the panel. `selected` None follows the live step."""
 
@@ -64,6 +55,7 @@ class RunPageView:
     checks: tuple[Check, ...]
     evidence: dict[str, str]  # evidence id -> address of its step, also in the runs it continues
     forks: tuple[Run, ...]  # runs that go on from a step of this one
+    cards: tuple[Card, ...] = ()  # of the questions that are open
     unattended: bool = False  # it waits for a worker, and none is running
 
     @property
@@ -120,6 +112,10 @@ class RunPageView:
         """Whether a budget that runs share has paused it."""
         return self.run.status == RunStatus.PAUSED and self.run.reason.startswith(REASON)
 
+    def card(self, ask: Ask) -> Card | None:
+        """All there is to know about this question, while it is open."""
+        return next((card for card in self.cards if card.ask.pk == ask.pk), None)
+
     @property
     def successor(self) -> Run | None:
         """The run that goes on with the work of this one."""
@@ -145,6 +141,11 @@ def read_run_page(run: Run, *, selected: int | None, viewer: User, now: datetime
         tickets=tuple(tickets.values_list("reference", flat=True)[:5]),
         checks=_checks(run) if run.final_response else (),
         evidence=_evidence(run) if run.final_response else {},
+        cards=tuple(
+            card
+            for ask in trace.open_asks[:MAX_CARDS]
+            if (card := read_card(ask.pk, viewer=viewer, now=now)) is not None
+        ),
         unattended=is_unattended(run, now),
         forks=tuple(
             run.forks.only("pk", "request_id", "parent_run", "copied_steps").order_by("pk")[:MAX_FORKS]
@@ -166,26 +167,7 @@ def _evidence(run: Run) -> dict[str, str]:
 def _checks(run: Run) -> tuple[Check, ...]:
     """The verification each executed change reported in its result."""
     changes = run.steps.filter(kind=StepKind.TOOL, effect="destructive", result__gt="").order_by("seq")
-    return tuple(check for step in changes if (check := _check(step)) is not None)
-
-
-def _check(step: Step) -> Check | None:
-    data = (step.envelope or {}).get("data")
-    verification = data.get("verification") if isinstance(data, dict) else None
-    if not isinstance(verification, dict) or not isinstance(verification.get("passed"), bool):
-        return None
-    return Check(
-        seq=step.seq,
-        tool=step.name,
-        expected=_short(verification.get("expected")),
-        observed=_short(verification.get("observed")),
-        passed=verification["passed"],
-    )
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:79] + "…"
+    return tuple(check for step in changes if (check := check_of(step)) is not None)
 
 
 def _notice(run: Run) -> Notice | None:

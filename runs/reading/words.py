@@ -59,6 +59,12 @@ def seconds_of(value: timedelta | float | int) -> float:
     return max(0.0, value.total_seconds() if isinstance(value, timedelta) else float(value))
 
 
+def counted(count: int, word: str) -> str:
+    """1 step, 2 steps; give "entry,entries" when the plural is not made with an s."""
+    one, _, many = word.partition(",")
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def duration(value: timedelta | float | int | None) -> str:
     """400 ms, 7.4 s, 61.8 s, 12:04, 1:02:03; empty for None."""
     if value is None:

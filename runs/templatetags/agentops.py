@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,8 @@ from runs.actions.approvals import MAX_REASON_CHARACTERS
 from runs.forms import DecisionForm
 from runs.reading import words
 from runs.reading.asks import Ask
+from runs.reading.queue import Card
+from runs.reading.run_page import RunPageView
 from runs.reading.runs import RunQuery
 from runs.reading.timescale import percent_text
 from runs.seen import card_seen
@@ -32,6 +35,7 @@ register.filter("duration", words.duration)
 register.filter("clock", words.clock)
 register.filter("span", words.span)
 register.filter("plain", words.plain)
+register.filter("plural", words.counted)
 register.filter("epoch_ms", words.epoch_ms)
 register.simple_tag(json_tree)
 
@@ -199,6 +203,18 @@ def seen(user: User, ask: Ask, form: DecisionForm | None = None) -> str:
 
 
 @register.simple_tag
+def card_of(page: RunPageView, ask: Ask) -> Card | None:
+    """All there is to know about this open question of the run."""
+    return page.card(ask)
+
+
+@register.filter
+def alternatives(names: Sequence[str]) -> str:
+    """a; a or b; a, b or c."""
+    return " or ".join(part for part in (", ".join(names[:-1]), *names[-1:]) if part)
+
+
+@register.simple_tag
 def max_reason_characters() -> int:
     """How long the reason of a decision may be."""
     return MAX_REASON_CHARACTERS
@@ -245,13 +261,6 @@ def short(value: Any, length: int = 8) -> str:
 def short_hash(value: str) -> str:
     """9f3c…41b7"""
     return f"{value[:4]}…{value[-4:]}" if len(value) > 8 else value
-
-
-@register.filter
-def plural(count: int, word: str) -> str:
-    """1 step, 2 steps; give "entry,entries" when the plural is not made with an s."""
-    one, _, many = word.partition(",")
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 @register.filter

@@ -14,7 +14,7 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from runs.actions import ActionError, AlreadyDecided, MayNotDecide, decide
 from runs.forms import REASONS, DecisionForm
 from runs.models import Approval, ApprovalState
-from runs.reading.queue import Card, decided_counts, read_card, read_queue
+from runs.reading.queue import Card, decided_counts, grouped, read_card, read_queue
 from runs.seen import seconds_on_card
 from runs.views.errors import allow
 from runs.views.viewer import viewer_of
@@ -79,11 +79,13 @@ def queue_page(
     """The queue with this card open, and what went wrong with what was sent about it."""
     now = timezone.now()
     tickets = read_queue(viewer=viewer_of(request), now=now)
-    if pk is None and tickets:
-        pk = tickets[0].ask.pk
+    groups = grouped(tickets)
+    if pk is None and groups:
+        pk = groups[0].tickets[0].ask.pk
     card = None if pk is None else _card(request, pk)
     context: dict[str, Any] = {
         "tickets": tickets,
+        "groups": groups,
         "card": card,
         "reasons": REASONS.items(),
         "form": form,

@@ -15,6 +15,9 @@ from django.utils.dateparse import parse_datetime
 
 from runs.management.startup import prepare_database, run_named
 from runs.reading.audit import HEADER, Digest, Note, compare, read_chains, stray_events
+from runs.reading.words import counted
+
+STRAY = "event belongs to no run: its run was,events belong to no run: their runs were"
 
 
 class Command(BaseCommand):
@@ -49,8 +52,8 @@ class Command(BaseCommand):
             if heads:
                 _write(Path(heads), digest, lines)
         if not run and not since:
-            self.stdout.write(f"heads of {digest.count} runs: {digest.value}")
-        self.stdout.write("Nothing is broken." if not problems else f"{problems} problems.")
+            self.stdout.write(f"heads of {counted(digest.count, 'run')}: {digest.value}")
+        self.stdout.write("Nothing is broken." if not problems else f"{counted(problems, 'problem')}.")
         if problems:
             sys.exit(1)
 
@@ -65,8 +68,8 @@ class Command(BaseCommand):
                 self.stdout.write(f"run {chain.head.request_id}: {sentence}")
         if stray := stray_events():
             problems += 1
-            self.stdout.write(f"{stray} events belong to no run: their runs were deleted")
-        self.stdout.write(f"{events} events of {digest.count} runs checked")
+            self.stdout.write(f"{counted(stray, STRAY)} deleted")
+        self.stdout.write(f"{counted(events, 'event')} of {counted(digest.count, 'run')} checked")
         return digest, problems
 
     def _compare(self, note: Note | None, anchor: str, now: str) -> int:

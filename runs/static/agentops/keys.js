@@ -1,8 +1,10 @@
 // The keyboard. Single letters do nothing while somebody types or just after the content changed.
+import { current, press, reveal, shown } from "./card.js";
 import { sinceChange } from "./morph.js";
 import { follow } from "./trace.js";
 
 const QUIET_MS = 400;
+const DECIDING = "aeru"; // keys that mean the question that the reader has before them
 const MOVES = {
   runs: { items: ".runs .q" },
   run: { items: "#steps .row" },
@@ -12,7 +14,7 @@ const PLACES = { r: "/", a: "/approvals/", p: "/policy/", c: "/costs/", t: "/tic
 
 const page = () => document.querySelector("[data-page]")?.dataset.page;
 const visible = (node) => node && node.offsetParent !== null;
-const first = (selector) => [...document.querySelectorAll(selector)].find(visible);
+const first = (selector, within = document) => [...within.querySelectorAll(selector)].find(visible);
 
 function move(by) {
   const items = [...document.querySelectorAll(MOVES[page()]?.items ?? "nothing")].filter(visible);
@@ -25,32 +27,42 @@ function move(by) {
   if (page() === "run") next.click();
 }
 
+/** Another question of the queue has the focus: that one is meant, and it has to be opened first. */
+function another() {
+  const link = document.activeElement;
+  return link?.matches("#queue h3 a:not([aria-current])") ? link : null;
+}
+
 function open() {
-  if (page() === "run") return first(".ask a[href*='/approvals/']")?.click();
-  if (page() === "approvals") return document.querySelector("[data-trace]")?.click();
+  if (page() === "run") return first("a[href*='/approvals/']", current() ?? document)?.click();
+  if (page() === "approvals") return (another() ?? document.querySelector("[data-trace]"))?.click();
   if (document.activeElement?.matches(".q")) document.activeElement.click();
   return undefined;
 }
 
-/** The first press only goes there; the second presses the button. */
-function approve() {
-  const button = first("[data-approve]");
-  if (!button || button.disabled) return;
-  if (document.activeElement === button) button.click();
-  else {
-    button.scrollIntoView({ block: "nearest" });
-    button.focus();
-  }
+/** The first press only goes there; the second presses the button, while the question is in sight. */
+function approve(card) {
+  const button = first("[data-approve]", card);
+  if (!button) reveal(card);
+  else if (button.disabled) reveal(card, first("[data-confirm]", card));
+  else press(card, button);
 }
 
-function reject() {
-  const reason = first("[data-reason]");
-  reason?.scrollIntoView({ block: "nearest" });
-  reason?.focus();
+function reject(card) {
+  reveal(card, first("[data-reason]", card));
+}
+
+/** What another part put on the card: done at once when it is in sight, else brought there. */
+function act(card, action) {
+  const control = first(`[data-action="${action}"]`, card);
+  if (!control) return;
+  if (shown(card, control)) control.click();
+  else reveal(card, control);
 }
 
 function help() {
-  document.getElementById("help")?.showModal();
+  const dialog = document.getElementById("help");
+  if (dialog && !dialog.open) dialog.showModal();
 }
 
 const keys = {
@@ -61,9 +73,24 @@ const keys = {
   n: () => first("[data-new]")?.click(),
   f: () => page() === "run" && document.getElementById("follow") && follow(),
   a: approve,
+  e: (card) => act(card, "edit"),
   r: reject,
+  u: (card) => act(card, "undo"),
   "?": help,
 };
+
+/** A key about a question goes to the one before the reader, and to none while it has just changed. */
+function decide(key) {
+  if (sinceChange() < QUIET_MS) return;
+  const link = another();
+  if (link) {
+    link.click();
+    return;
+  }
+  const card = current();
+  if (card) keys[key](card);
+  else if (key === "r") document.querySelector("[data-reason]")?.focus(); // an outcome that nobody knows
+}
 
 let going = -Infinity;
 document.addEventListener("keydown", (event) => {
@@ -80,9 +107,9 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   going = -Infinity;
-  const act = keys[event.key];
-  if (!act) return;
+  const known = keys[event.key];
+  if (!known) return;
   event.preventDefault();
-  if ("ar".includes(event.key) && sinceChange() < QUIET_MS) return;
-  act();
+  if (DECIDING.includes(event.key)) decide(event.key);
+  else known();
 });

@@ -39,10 +39,5 @@ def metric_against_yesterday(service: str, name: str) -> Call:
     return metric(service, name, compare_to="one_day_ago")
 
 
-def metric_now(service: str, name: str) -> Call:
-    """One metric over the last half hour: what it does after an action."""
-    return metric(service, name, start="now-30m")
-
-
 def _search(time_range: dict[str, str], **more: Any) -> Call:
     return Call("search_logs", {"query": "", "time_range": time_range, "view": "patterns", **more})
