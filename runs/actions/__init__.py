@@ -71,6 +71,7 @@ from runs.actions.outcomes import (
     resolve_outcome,
     tell_outcomes,
 )
+from runs.actions.rechecks import answer_relapse, claim_recheck, due_rechecks, record_recheck
 from runs.actions.revising import canonical, differences
 from runs.actions.revoking import revoke
 from runs.actions.settling import Refusal, Result
@@ -127,6 +128,7 @@ __all__ = [
     "WantedChannel",
     "add_note",
     "allow_call",
+    "answer_relapse",
     "ask_again",
     "ask_approval",
     "ask_edit",
@@ -136,6 +138,7 @@ __all__ = [
     "checked_question",
     "claim",
     "claim_delivery",
+    "claim_recheck",
     "claimable",
     "continuation_id",
     "cooling_off",
@@ -145,6 +148,7 @@ __all__ = [
     "differences",
     "driven",
     "due_deliveries",
+    "due_rechecks",
     "end_run",
     "estimate",
     "expire_approvals",
@@ -169,6 +173,7 @@ __all__ = [
     "reconcile_call",
     "record_delivery",
     "record_late_result",
+    "record_recheck",
     "recover_call",
     "refuse_call",
     "remove_budget",

@@ -14,6 +14,7 @@ from runs.models.notification import (
     NotificationDelivery,
 )
 from runs.models.outcome import Finding, FoundBy, Resolution, Says, WhatBecame
+from runs.models.recheck import Recheck, RecheckState
 from runs.models.run import CONTINUED, ENDED, Run, RunStatus
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
 from runs.models.worker import WorkerProcess, silent_since
@@ -42,6 +43,8 @@ __all__ = [
     "NotificationDelivery",
     "Origin",
     "Period",
+    "Recheck",
+    "RecheckState",
     "Resolution",
     "Run",
     "RunStatus",

@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 
 from runs.models import COOLING_OFF, Run, RunStatus, Step, StepKind
 from runs.models.budget import REASON
+from runs.reading.rechecks import Look, read_looks
 from runs.reading.steps import StepDetail, read_step
 from runs.reading.trace import Trace, read_trace
 from runs.reading.workers import is_unattended
@@ -62,6 +63,7 @@ class RunPageView:
     selected: int | None
     tickets: tuple[str, ...]
     checks: tuple[Check, ...]
+    looks: tuple[Look, ...]  # later, at changes that had worked
     evidence: dict[str, str]  # evidence id -> address of its step, also in the runs it continues
     forks: tuple[Run, ...]  # runs that go on from a step of this one
     unattended: bool = False  # it waits for a worker, and none is running
@@ -146,6 +148,7 @@ def read_run_page(run: Run, *, selected: int | None, viewer: User, now: datetime
         checks=_checks(run) if run.final_response else (),
         evidence=_evidence(run) if run.final_response else {},
         unattended=is_unattended(run, now),
+        looks=read_looks(run) if trace.asks else (),
         forks=tuple(
             run.forks.only("pk", "request_id", "parent_run", "copied_steps").order_by("pk")[:MAX_FORKS]
         ),
