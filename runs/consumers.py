@@ -11,7 +11,6 @@ import json
 import logging
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import parse_qs
 from uuid import UUID
 
 from channels.auth import get_user
@@ -22,6 +21,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from runs.forms import REASONS
+from runs.parameters import number, numbers, parameters_of
 from runs.reading.outcomes import count_unknown
 from runs.reading.queue import count_pending, pending_pks, read_card, read_tickets
 from runs.reading.rechecks import read_relapses
@@ -35,7 +35,6 @@ from runs.watching import GROUP, hold_watch, release_watch
 SIGNED_OUT = 4401  # the browser does not come back after this code
 GONE = 4404
 LOOK_AGAIN_SECONDS = 10.0
-MAX_ROWS = 100
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +55,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
     async def connect(self) -> None:
         await self.accept()
         self.sent: dict[str, Any] = {}
-        self.prepare(_parameters(self.scope["query_string"]))
+        self.prepare(parameters_of(self.scope["query_string"]))
         self._changed = asyncio.Event()
         self._serving: asyncio.Task[None] | None = None
         self._held = False
@@ -169,7 +168,7 @@ class RunConsumer(LiveConsumer):
     selected: int | None = None
 
     def prepare(self, parameters: dict[str, str]) -> None:
-        self.selected = _number(parameters.get("step", ""))
+        self.selected = number(parameters.get("step", ""))
 
     def concerns(self, run_ids: Iterable[int]) -> bool:
         return self.run_pk is None or self.run_pk in run_ids
@@ -225,7 +224,7 @@ class RunListConsumer(LiveConsumer):
     def prepare(self, parameters: dict[str, str]) -> None:
         self.query = RunQuery.parse(parameters)
         self.newest = Cursor.parse(parameters.get("newest", ""))
-        self.pks = _numbers(parameters.get("rows", ""))
+        self.pks = numbers(parameters.get("rows", ""))
 
     def frames(self, viewer: User) -> list[str]:
         now = timezone.now()
@@ -249,8 +248,8 @@ class QueueConsumer(LiveConsumer):
     """The queue: decided entries stay where they are, new ones are only counted."""
 
     def prepare(self, parameters: dict[str, str]) -> None:
-        self.pks = _numbers(parameters.get("rows", ""))
-        self.open_pk = _number(parameters.get("open", ""))
+        self.pks = numbers(parameters.get("rows", ""))
+        self.open_pk = number(parameters.get("open", ""))
 
     def frames(self, viewer: User) -> list[str]:
         now = timezone.now()
@@ -286,19 +285,3 @@ class WorkersConsumer(LiveConsumer):
     def frames(self, viewer: User) -> list[str]:
         context = {"workers": read_workers(timezone.now())}
         return self.changed_html("workers", "workers/workers.html#workers", context)
-
-
-def _parameters(query_string: bytes) -> dict[str, str]:
-    try:
-        parsed = parse_qs(query_string.decode("utf-8", "replace")[:4000], max_num_fields=20)
-    except ValueError:
-        return {}
-    return {name: values[-1] for name, values in parsed.items()}
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isdecimal() and len(text) < 10 else None
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",") if part.isdecimal() and len(part) < 19][:MAX_ROWS]

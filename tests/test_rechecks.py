@@ -118,6 +118,9 @@ def test_what_comes_back_is_shown_told_and_taken_care_of_once(
     again = Run.objects.get(parent_run=run)
     assert answer.status_code == 302 and answer["Location"] == again.get_absolute_url()
     assert "It came back" in again.user_query and "no longer below 10" in again.user_query
+    drive(a_lease(again), lambda: False)
+    looked = again.steps.filter(seq__gt=again.copied_steps, kind="tool")
+    assert {"get_metrics", "create_incident_ticket"} <= set(looked.values_list("name", flat=True))
     client.force_login(second_operator)
     late = client.post(f"/relapses/{pk}/follow-up", follow=True).text
     assert "olga took care of it at" in late and Run.objects.filter(parent_run=run).count() == 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from runs.models import Recheck, RecheckState, Run
+from django.db.models import OuterRef, QuerySet, Subquery
+
+from runs.models import Approval, Recheck, RecheckState, Run
 
 MAX_RELAPSES = 20
 
@@ -35,39 +37,42 @@ class Look:
     def question(self) -> str:
         """What a follow-up run is asked."""
         when = f"{self.checked_at:%Y-%m-%d %H:%M} UTC" if self.checked_at else "later"
-        return (
-            f"It came back. After “{self.headline}” the expected effect was seen, but a look at {when} says: "
-            f"{self.observed} Find out why, and what to do now."
-        )
+        return f"It came back after “{self.headline}”. Seen {when}: {self.observed} Find out why, and what to do now."
 
 
 def read_looks(run: Run) -> tuple[Look, ...]:
     """All looks at changes of this run that were not dropped, in order: one query."""
-    found = Recheck.objects.filter(run=run).exclude(state=RecheckState.DROPPED).order_by("step_id", "due_at")
+    found = _named().filter(run=run).exclude(state=RecheckState.DROPPED).order_by("step_id", "due_at")
     return tuple(_look(recheck) for recheck in found.select_related("run", "step", "follow_up"))
 
 
 def read_relapses() -> tuple[Look, ...]:
     """What came back and nobody took care of, newest first: one query."""
-    found = Recheck.objects.filter(state=RecheckState.RELAPSED, answered_at__isnull=True)
+    found = _named().filter(state=RecheckState.RELAPSED, answered_at__isnull=True)
     rows = found.select_related("run", "step", "follow_up").defer(*HEAVY).order_by("-checked_at")
     return tuple(_look(recheck) for recheck in rows[:MAX_RELAPSES])
 
 
 def find_look(pk: int) -> Look | None:
     """This look, or None."""
-    recheck = Recheck.objects.select_related("run", "step", "follow_up").filter(pk=pk).first()
+    recheck = _named().select_related("run", "step", "follow_up").filter(pk=pk).first()
     return None if recheck is None else _look(recheck)
 
 
 HEAVY = ("run__config", "run__final_response", "run__opening", "step__result", "step__arguments")
 
 
+def _named() -> QuerySet[Recheck]:
+    """Rechecks with the headline of the card that was approved."""
+    ran = Approval.objects.filter(step=OuterRef("step"), redeemed_at__isnull=False)
+    return Recheck.objects.annotate(headline=Subquery(ran.order_by("-revision").values("headline")[:1]))
+
+
 def _look(recheck: Recheck) -> Look:
     return Look(
         pk=recheck.pk,
         seq=recheck.step.seq,
-        headline=recheck.step.summary or recheck.step.name,
+        headline=getattr(recheck, "headline", "") or recheck.step.name,
         state=recheck.state,
         observed=recheck.observed,
         due_at=recheck.due_at,
