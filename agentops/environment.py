@@ -60,6 +60,17 @@ def words(name: str, default: str = "") -> list[str]:
     return [word.strip() for word in text(name, default).split(",") if word.strip()]
 
 
+def numbers(name: str, default: str = "") -> list[float]:
+    """A comma-separated list of numbers that are not negative; `0` alone is an empty list."""
+    try:
+        values = [float(word) for word in words(name, default)]
+    except ValueError:
+        values = [float("nan")]
+    if not all(0 <= value < 10**6 for value in values):
+        raise ImproperlyConfigured(f"{name} has to be numbers with commas between them, such as {default}.")
+    return sorted({value for value in values if value})
+
+
 def address(name: str) -> str:
     """The address of a site without the slash at its end, or an empty text."""
     value = text(name, "").rstrip("/")

@@ -25,6 +25,8 @@ AGENTOPS_SIMULATOR = environment.flag("AGENTOPS_SIMULATOR", True)
 AGENTOPS_LEASE_SECONDS = max(1.0, float(environment.number("AGENTOPS_LEASE_SECONDS", "20")))
 # What cannot be undone starts so many seconds after the last approving vote; until then it can be taken back.
 AGENTOPS_COOLING_OFF_SECONDS = max(0.0, float(environment.number("AGENTOPS_COOLING_OFF_SECONDS", "10")))
+# A change whose effect was seen is looked at again after so many minutes.
+AGENTOPS_RECHECK_MINUTES = environment.numbers("AGENTOPS_RECHECK_MINUTES", "5,30")
 # Scripted faults of the simulator, for trying out what happens then; see docs/simulator.md.
 AGENTOPS_SIMULATOR_FAULTS = environment.text("AGENTOPS_SIMULATOR_FAULTS", "")
 # Seconds are multiplied by this in the simulator and the estate: 1 looks real, 0 does not wait.

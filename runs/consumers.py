@@ -26,6 +26,7 @@ from runs.parameters import number_of, numbers_of, parameters_of, step_of
 from runs.reading.budgets import read_budgets, read_changes
 from runs.reading.outcomes import count_unknown
 from runs.reading.queue import count_pending, pending_pks, read_card, read_tickets
+from runs.reading.rechecks import read_relapses
 from runs.reading.run_page import RunPageView, read_run_page
 from runs.reading.run_rows import RunRow, read_rows
 from runs.reading.runs import Cursor, RunQuery, count_newer, read_facets
@@ -254,6 +255,9 @@ class QueueConsumer(LiveConsumer):
             key = (ticket.ask, ticket.ask.is_open)
             context = {"ticket": ticket, "open": self.open_pk}
             frames.extend(self.changed(f"ticket-{ticket.ask.pk}", key, "approvals/ticket.html", context))
+        relapses = read_relapses()
+        shown = {"relapses": relapses, "viewer": viewer}
+        frames.extend(self.changed("relapses", relapses, "approvals/relapses.html", shown))
         new = len(set(pending_pks(now)) - set(self.pks) - {self.open_pk})
         frames.extend(self.changed("new", new, "approvals/pill.html", {"new": new}))
         if self.open_pk is not None:

@@ -17,6 +17,7 @@ HEADS = {
     "approval.expiring": "Still undecided:",
     "approval.expired": "Expired:",
     "approval.withdrawn": "Withdrawn:",
+    "call.relapsed": "It came back after:",
     "test": "Test:",
 }
 OUTCOMES = {
@@ -52,6 +53,8 @@ def explanation(notice: str, facts: Mapping[str, Any]) -> str:
         if outcome == "revoked":
             return f"{facts['by']} took the approval back before it started. It did not run."
         return "Nobody has to decide any more: the run ended, or the call changed. It did not run."
+    if notice == "call.relapsed":
+        return "The approved call had worked, and its effect is gone now. Look at its run, and let it go on."
     if notice == "call.ended":
         return {
             "succeeded": "The approved call ran and succeeded.",

@@ -90,6 +90,14 @@ class CannotTell:
     evidence: str
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A later look at a change that had worked: whether its effect still holds, and what is there now."""
+
+    holds: bool
+    sentence: str
+
+
 Finding = Happened | DidNotHappen | CannotTell
 
 
@@ -155,6 +163,7 @@ class Tool:
     describe: Callable[[dict[str, Any]], str] = field(repr=False)
     dry_run: Callable[..., dict[str, Any]] | None = field(repr=False, default=None)
     probe: Callable[..., Finding] | None = field(repr=False, default=None)
+    recheck: Callable[..., Seen] | None = field(repr=False, default=None)
     backend: str = ""
 
     def definition(self) -> dict[str, Any]:
@@ -179,13 +188,15 @@ def tool(
     output_limit: int = 8_000,
     dry_run: Callable[..., dict[str, Any]] | None = None,
     probe: Callable[..., Finding] | None = None,
+    recheck: Callable[..., Seen] | None = None,
     backend: str = "",
 ) -> Callable[[Callable[..., Result]], Tool]:
     """Make a Tool of a function `f(context, *, typed=...) -> Result`.
 
     `describe` turns arguments into the one-line headline. `dry_run` takes what the function takes and
     returns the approval card; every destructive tool needs one. `probe` takes the same, only reads, and
-    says whether that call took effect; it belongs to idempotency "reconcile".
+    says whether that call took effect; it belongs to idempotency "reconcile". `recheck` takes the same, only
+    reads, and says some time after a call whose `data.verification.passed` is true whether that still holds.
     """
 
     def build(function: Callable[..., Result]) -> Tool:
@@ -215,6 +226,7 @@ def tool(
             describe=describe,
             dry_run=dry_run,
             probe=probe,
+            recheck=recheck,
             backend=backend,
         )
 

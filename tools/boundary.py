@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tools import cards, envelope, probing, retrying, schema
-from tools.base import Finding, Outcome, Result, Tool, ToolContext, ToolError
+from tools import cards, envelope, probing, rechecking, retrying, schema
+from tools.base import Finding, Outcome, Result, Seen, Tool, ToolContext, ToolError
 from tools.breaker import Breakers, Condition, Verdict
 from tools.clock import Clock
 from tools.deadlines import INTERNAL, LEFT, LeftBehind, Wait, always, forget
@@ -94,6 +94,11 @@ class Boundary:
         """
         said: list[Finding] = []
         return probing.probed(self.call(probing.as_read(tool, said), arguments, context), said)
+
+    def recheck(self, tool: Tool, arguments: object, context: ToolContext) -> rechecking.Rechecked:
+        """Whether the effect of a call that had worked still holds, as the tool says. Never raises."""
+        said: list[Seen] = []
+        return rechecking.rechecked(self.call(rechecking.as_read(tool, said), arguments, context), said)
 
     def health(self) -> dict[str, dict[str, Any]]:
         """How the backends are: {name: {state, failures, opened_at, hanging}}, ready for JSON.
@@ -206,6 +211,7 @@ _of_this_process = Boundary()
 call = _of_this_process.call
 preview = _of_this_process.preview
 probe = _of_this_process.probe
+recheck = _of_this_process.recheck
 health = _of_this_process.health
 
 

@@ -82,6 +82,7 @@ from runs.actions.policies import (
     enable_rule,
     find_rule,
 )
+from runs.actions.rechecks import answer_relapse, claim_recheck, due_rechecks, record_recheck
 from runs.actions.revising import canonical, differences
 from runs.actions.revoking import revoke
 from runs.actions.rule_contents import InvalidRule, WantedRule
@@ -144,6 +145,7 @@ __all__ = [
     "WantedRule",
     "add_note",
     "allow_call",
+    "answer_relapse",
     "ask_again",
     "ask_approval",
     "ask_edit",
@@ -154,6 +156,7 @@ __all__ = [
     "checked_question",
     "claim",
     "claim_delivery",
+    "claim_recheck",
     "claimable",
     "continuation_id",
     "cooling_off",
@@ -166,6 +169,7 @@ __all__ = [
     "draft_rule",
     "driven",
     "due_deliveries",
+    "due_rechecks",
     "enable_rule",
     "end_run",
     "estimate",
@@ -192,6 +196,7 @@ __all__ = [
     "reconcile_call",
     "record_delivery",
     "record_late_result",
+    "record_recheck",
     "recover_call",
     "refuse_call",
     "remove_budget",

@@ -68,6 +68,14 @@ def notify_end(current: Change, step: Step) -> None:
         _write(current, channels, approval, NoticeKind.ENDED, step.status)
 
 
+def notify_relapse(current: Change, step: Step) -> None:
+    """Tell people that what an approved call had cured came back."""
+    channels = list(NotificationChannel.objects.filter(enabled=True))
+    approval = step.approvals.filter(redeemed_at__isnull=False).order_by("-revision").first()
+    if channels and approval is not None:
+        _write(current, channels, approval, NoticeKind.RELAPSED, "relapsed")
+
+
 def reminder_due(channel: NotificationChannel, approval: Approval) -> datetime:
     """When this channel reminds of this approval; never before it was asked."""
     whole = approval.expires_at - approval.created_at

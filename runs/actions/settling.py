@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from runs.actions.change import Change
 from runs.actions.notifications import notify, notify_end
+from runs.actions.rechecks import plan_rechecks
 from runs.actions.revising import told
 from runs.actions.turns import close_attempt, estimate
 from runs.models import Approval, ApprovalState, EditState, FoundBy, Says, Step, StepStatus
@@ -45,6 +46,7 @@ class Result:
     summary: str
     error_kind: str
     is_unknown: bool = False
+    is_verified: bool = False  # the effect it was for was seen, and can be looked at again later
 
 
 def not_run(refusal: Refusal) -> Result:
@@ -66,6 +68,8 @@ def settle(current: Change, step: Step, result: Result) -> None:
     step.error = result.summary if result.is_error else ""
     step.summary = (result.summary or step.summary)[:RESULT_SUMMARY]
     current.update(step, SETTLED_CALL)
+    if result.is_verified and step.status == StepStatus.SUCCEEDED:
+        plan_rechecks(current, step)
 
 
 def settle_refused(current: Change, step: Step, refusal: Refusal) -> None:

@@ -18,6 +18,7 @@ from tools import boundary
 from tools.base import Outcome, Tool, ToolContext
 from tools.deadlines import LEFT
 from tools.probing import Probed
+from tools.rechecking import was_verified
 
 WAITS = "A change was cut off and may still be under way. Once its time is over, its tool is asked about it."
 
@@ -45,7 +46,7 @@ def after_loss(lease: Lease, calls: Sequence[Lost]) -> Record:
         if probed.said != "happened" and timezone.now() < over:
             waits.append(over)
         else:
-            found.append((call.step.seq, _found(probed)))
+            found.append((call.step.seq, _found(probed, call.tool)))
 
     def store() -> Standing | None:
         for seq, finding in found:
@@ -70,7 +71,7 @@ def after_failure(
         actions.reconcile_call,
         lease,
         step.seq,
-        _found(probed),
+        _found(probed, tool),
         may_restart=outcome.error_kind != "timeout",
         lost=result_of(outcome, is_unknown=True),
     )
@@ -90,13 +91,20 @@ def too_late(lease: Lease, step: Step, attempt: int, outcome: Outcome) -> None:
     actions.record_late_result(lease, step.seq, found, attempt=attempt)
 
 
-def result_of(outcome: Outcome, *, is_unknown: bool = False) -> Result:
-    """What a tool answered, as actions take it."""
-    return Result(outcome.text, outcome.is_error, outcome.summary, outcome.error_kind, is_unknown=is_unknown)
+def result_of(outcome: Outcome, tool: Tool | None = None, *, is_unknown: bool = False) -> Result:
+    """What a tool answered, as actions take it; with the tool also whether it can be looked at later."""
+    return Result(
+        outcome.text,
+        outcome.is_error,
+        outcome.summary,
+        outcome.error_kind,
+        is_unknown=is_unknown,
+        is_verified=tool is not None and was_verified(tool, outcome),
+    )
 
 
-def _found(probed: Probed) -> Found:
-    result = result_of(probed.outcome) if probed.outcome else None
+def _found(probed: Probed, tool: Tool) -> Found:
+    result = result_of(probed.outcome, tool) if probed.outcome else None
     return Found(Says(probed.said), probed.evidence, result)
 
 

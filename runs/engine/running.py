@@ -106,5 +106,5 @@ def _record(lease: Lease, call: Started, outcome: Outcome) -> Record:
     if uncertain and tool.idempotency == "key":
         # Asked again with the same key, it answers what happened instead of doing it twice.
         return Record(partial(actions.recover_call, lease, step.seq, repeatable=True), late)
-    result = reconciling.result_of(outcome, is_unknown=uncertain)
+    result = reconciling.result_of(outcome, tool, is_unknown=uncertain)
     return Record(partial(actions.finish_call, lease, step.seq, result), late)

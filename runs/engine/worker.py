@@ -21,6 +21,7 @@ from runs import actions, pool
 from runs.actions import Lease
 from runs.engine.drive import drive
 from runs.engine.presence import Presence
+from runs.engine.rechecking import Rechecker
 from runs.engine.sender import Sender
 
 logger = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class Worker:
         """Work until `stop`; returns when the last thread has left. An unreachable database is waited for."""
         source: Source = import_string(SOURCES[connection.vendor])(self)
         try:
-            with self._heart, Sender():
+            with self._heart, Sender(), Rechecker(self.name):
                 try:
                     self._serve(source)
                 finally:  # also after an error of ours: whoever drives needs the heart until it has left

@@ -23,6 +23,7 @@ from runs.models.policy import (
     RuleKind,
     WhatChanged,
 )
+from runs.models.recheck import Recheck, RecheckState
 from runs.models.run import CONTINUED, ENDED, Run, RunStatus
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
 from runs.models.worker import WorkerProcess, silent_since
@@ -56,6 +57,8 @@ __all__ = [
     "PolicyChange",
     "PolicyHead",
     "PolicyRule",
+    "Recheck",
+    "RecheckState",
     "Resolution",
     "RuleKind",
     "Run",

@@ -27,6 +27,7 @@ class NoticeKind(models.TextChoices):
     EXPIRED = "approval.expired", "Its deadline passed"
     WITHDRAWN = "approval.withdrawn", "It is withdrawn: the run ended, or the call changed"
     ENDED = "call.ended", "The approved call succeeded, failed, or has an unknown outcome"
+    RELAPSED = "call.relapsed", "What an approved call had cured came back"
     TEST = "test", "A test"
 
 

@@ -13,6 +13,7 @@ from runs.models.budget import REASON
 from runs.reading.asks import Ask
 from runs.reading.checks import Check, check_of
 from runs.reading.queue import Card, read_card
+from runs.reading.rechecks import Look, read_looks
 from runs.reading.steps import StepDetail, read_step
 from runs.reading.trace import Trace, read_trace
 from runs.reading.workers import is_unattended
@@ -53,6 +54,7 @@ class RunPageView:
     selected: int | None
     tickets: tuple[str, ...]
     checks: tuple[Check, ...]
+    looks: tuple[Look, ...]  # later, at changes that had worked
     evidence: dict[str, str]  # evidence id -> address of its step, also in the runs it continues
     forks: tuple[Run, ...]  # runs that go on from a step of this one
     cards: tuple[Card, ...] = ()  # of the questions that are open
@@ -147,6 +149,7 @@ def read_run_page(run: Run, *, selected: int | None, viewer: User, now: datetime
             if (card := read_card(ask.pk, viewer=viewer, now=now)) is not None
         ),
         unattended=is_unattended(run, now),
+        looks=read_looks(run) if trace.asks else (),
         forks=tuple(
             run.forks.only("pk", "request_id", "parent_run", "copied_steps").order_by("pk")[:MAX_FORKS]
         ),

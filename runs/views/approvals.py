@@ -15,6 +15,7 @@ from runs.actions import ActionError, AlreadyDecided, MayNotDecide, decide
 from runs.forms import REASONS, DecisionForm
 from runs.models import Approval, ApprovalState
 from runs.reading.queue import Card, decided_counts, grouped, read_card, read_queue
+from runs.reading.rechecks import read_relapses
 from runs.seen import seconds_on_card
 from runs.views.errors import allow
 from runs.views.viewer import viewer_of
@@ -93,6 +94,7 @@ def queue_page(
         "draft": form.data.get("say", "") if form else "",
         "chosen": form.data.getlist("why") if form and hasattr(form.data, "getlist") else [],
         "counts": decided_counts(now - DAY),
+        "relapses": read_relapses(),
     }
     return render(request, "approvals/queue.html", context, status=status)
 

@@ -94,6 +94,7 @@ def _dry_run(
     idempotency="key",
     describe=_headline,
     dry_run=_dry_run,
+    recheck=remediation.recheck,
     deadline_seconds=60,
     backend="estate",
 )

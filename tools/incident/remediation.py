@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from pydantic import ConfigDict, Field, with_config
 
 from tools.backends.base import Backend
-from tools.base import Result, ToolContext, ToolError
+from tools.base import Result, Seen, ToolContext, ToolError
 from tools.incident import asking
 from tools.incident.times import duration, iso
 
@@ -216,6 +216,21 @@ def card(
         "effect_if_rejected": f"Nothing changes. {effect.metric} of {effect.service} is {now:g} now.",
         "problem": "",
     }
+
+
+def recheck(context: ToolContext, *, expected_effect: ExpectedEffect, **said: object) -> Seen:
+    """Whether the expected effect holds now; it is gone after as many samples as it took to be seen."""
+    backend = asking.connect(context)
+    effect, now = effect_of(backend, expected_effect), backend.now()
+    samples = [
+        backend.value(effect.service, effect.metric, now - SAMPLE_SECONDS * back)
+        for back in range(PASSES_NEEDED)
+    ]
+    holds = any(effect.holds(value) for value in samples)
+    side = f"{effect.comparison} {effect.value:g}"
+    name = f"{effect.metric} of {effect.service}"
+    still = "still" if holds else "no longer"
+    return Seen(holds, f"{name} is {samples[0]:g}: {still} {side}, which the change was for.")
 
 
 def basis(backend: Backend, service: str) -> dict[str, Any]:

@@ -11,6 +11,10 @@ from runs.claude.simulator.brain.outcome import expected, recovered
 from runs.claude.simulator.brain.remedy import propose
 from runs.claude.simulator.brain.words import choose, sentence
 
+_CAME_BACK = (
+    "A later check says that it came back. What I read before is no longer worth anything, so I read the "
+    "same metrics again before I say what to do."
+)
 _LOOKS = 2  # how often the state is read before a person is asked
 
 
@@ -69,16 +73,21 @@ def _failed(case: Case, last: Observation) -> Answer:
 
 
 def _executed(case: Case, last: Observation) -> Answer:
-    looks = len({one.turn for one in case.results_of("get_metrics") if one.turn > last.turn})
-    well = recovered(case, last)
+    since = max(last.turn, case.came_back)
+    looks = len({one.turn for one in case.results_of("get_metrics") if one.turn > since})
+    well = recovered(case, last) and (looks > 0 or since == last.turn)
     if looks == 0 or (not well and looks < _LOOKS):
         made = _state(case, last, looks)
         if made:
-            return Answer(_before_look(last, looks), calls=made)
+            came_back = since > last.turn and not looks
+            return Answer(_CAME_BACK if came_back else _before_look(last, looks), calls=made)
     if well or looks == 0:
         return report.final(case)  # nothing to look with leaves the remediation's own check
     reason = (
-        "The action was carried out, but the numbers have not returned to normal. Somebody should take over."
+        "It came back, so the action was no cure. I do not repeat it; somebody should take over."
+        if since > last.turn
+        else "The action was carried out, but the numbers have not returned to normal. "
+        "Somebody should take over."
     )
     return ticket.file(case, reason) or report.final(case)
 

@@ -17,6 +17,7 @@ from runs.claude.simulator.wire import blocks, canonical
 REMEDIES = frozenset({"restart_connection_pool", "scale_service", "revert_deployment"})
 READERS = frozenset({"search_logs", "get_metrics", "list_recent_deployments"})
 TICKET = "create_incident_ticket"
+CAME_BACK = "It came back"  # how a follow-up question about a relapse begins
 # How a call ends that the engine answers because it never ran.
 REFUSALS = frozenset({"rejected", "revoked", "denied", "expired", "cancelled"})
 
@@ -30,6 +31,7 @@ class Case:
     may_call: bool
     turn: int  # the number of the turn that is being written, from 1
     observations: tuple[Observation, ...]
+    came_back: int = 0  # the last turn before somebody said that it came back
 
     @cached_property
     def symptom(self) -> knowledge.Symptom | None:
@@ -141,7 +143,18 @@ def read(body: Mapping[str, Any]) -> Case:
         may_call=bool(tools) and choice["type"] != "none",
         turn=1 + sum(message["role"] == "assistant" for message in body["messages"]),
         observations=tuple(_observations(body["messages"])),
+        came_back=_came_back(body["messages"]),
     )
+
+
+def _came_back(messages: list[Mapping[str, Any]]) -> int:
+    turn = found = 0
+    for message in messages:
+        turn += message["role"] == "assistant"
+        for block in blocks(message["content"]) if message["role"] == "user" and turn else ():
+            if block["type"] == "text" and str(block["text"]).startswith(CAME_BACK):
+                found = turn
+    return found
 
 
 def _question(messages: list[Mapping[str, Any]]) -> str:
