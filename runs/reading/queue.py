@@ -10,8 +10,9 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db.models import Count
 
-from runs.models import Approval, ApprovalState, Run, Step, StepKind
+from runs.models import Approval, ApprovalState, Run, Step, StepKind, StepStatus
 from runs.reading.asks import Ask, ask_of, with_votes
+from runs.reading.checks import Check, check_of
 from runs.reading.precedents import Precedent, read_precedents
 from runs.reading.voters import who_can_still_vote
 
@@ -52,6 +53,7 @@ class Card:
     precedents: tuple[Precedent, ...]
     step_status: str
     step_summary: str
+    check: Check | None  # what was measured after it ran
     siblings: tuple[Ask, ...]  # what the same turn also asks for, in the order of the model
     can_still_vote: tuple[str, ...]  # names, when more than one vote is needed
 
@@ -63,6 +65,7 @@ class Card:
             self.ask.is_open,
             self.step_status,
             self.step_summary,
+            self.check,
             self.can_still_vote,
             tuple((sibling, sibling.is_open) for sibling in self.siblings),
         )
@@ -135,6 +138,7 @@ def read_card(pk: int, *, viewer: User, now: datetime) -> Card | None:
         precedents=read_precedents(approval, viewer=viewer, now=now),
         step_status=step.status,
         step_summary=step.summary,
+        check=check_of(step) if step.status == StepStatus.SUCCEEDED else None,
         siblings=_siblings(approval, viewer, now),
         can_still_vote=who_can_still_vote(ask) if ask.quorum > 1 else (),
     )
