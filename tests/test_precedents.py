@@ -127,6 +127,9 @@ def test_the_last_five_decisions_say_how_they_ended(operator: User, second_opera
         ("approved", "olga", "ran, verified", True),
     ]
     assert card.identical == 2
+    earlier = Approval.objects.get(pk=card.precedents[3].ask.pk)
+    check = card_of(earlier, operator).check
+    assert check and (check.passed, check.observed, check.expected) == (False, "0.2 %", "< 1 %")
 
 
 @pytest.mark.django_db

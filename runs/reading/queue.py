@@ -12,6 +12,7 @@ from django.db.models import Count, Q
 
 from runs.models import Approval, ApprovalState, Run, Step, StepKind, StepStatus
 from runs.reading.asks import Ask, ask_of, with_votes
+from runs.reading.checks import Check, check_of
 from runs.reading.precedents import Precedent, read_precedents
 from runs.reading.revisions import Revisions, read_revisions
 from runs.reading.voters import who_can_still_vote
@@ -55,6 +56,7 @@ class Card:
     step_status: str
     step_summary: str
     revisions: Revisions
+    check: Check | None  # what was measured after it ran
     siblings: tuple[Ask, ...]  # what the same turn also asks for, in the order of the model
     can_still_vote: tuple[str, ...]  # names, when more than one vote is needed
 
@@ -66,6 +68,7 @@ class Card:
             self.ask.is_open,
             self.step_status,
             self.step_summary,
+            self.check,
             self.can_still_vote,
             self.revisions,
             tuple((sibling, sibling.is_open) for sibling in self.siblings),
@@ -141,6 +144,7 @@ def read_card(pk: int, *, viewer: User, now: datetime) -> Card | None:
         step_status=step.status,
         step_summary=step.summary,
         revisions=read_revisions(approval, viewer=viewer, now=now),
+        check=check_of(step) if step.status == StepStatus.SUCCEEDED else None,
         siblings=_siblings(approval, viewer, now),
         can_still_vote=who_can_still_vote(ask) if ask.quorum > 1 else (),
     )
