@@ -237,6 +237,7 @@ def test_in_a_browser_a_rule_is_written_tested_and_enabled(browser: Any, tmp_pat
         tab.get_by_role("heading", name="1 call that people rejected would have run").wait_for()
         assert tab.get_by_text("“Not during the sale.”").is_visible()
         tab.get_by_label("I read why people rejected").check()
+        tab.locator("#on-why").fill("The sale is over.")
         tab.get_by_role("button", name="Enable this version").click()
         tab.get_by_text("small-scaling decides from now on.").wait_for()
         shell(CALL)

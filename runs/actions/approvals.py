@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError
 
 from runs.actions.change import Change, change, end_waiting
-from runs.actions.eligibility import why_may_not_vote
+from runs.actions.eligibility import groups_asked, why_may_not_vote
 from runs.actions.errors import (
     ActionError,
     AlreadyDecided,
@@ -143,14 +143,13 @@ def _vote(
         reason=reason,
         seconds_on_card=seconds_on_card,
         self_approval=current.run.created_by_id == voter.pk,
+        **groups_asked(approval, voter),
     )
     if verdict == Verdict.REJECT:
         _close(current, approval, ApprovalState.REJECTED)
         step.waited_seconds = (current.now - step.started_at).total_seconds()
-        stop = "" if reason.endswith((".", "!", "?")) else "."
-        said = f" Reason: {reason}{stop}" if reason else " They gave no reason."
         message = (
-            f"A reviewer ({voter.get_username()}) refused this call. It did not run.{said} "
+            f"A reviewer ({voter.get_username()}) refused this call. It did not run.{_because(reason)} "
             "Do not retry it unless asked."
         )
         settle_refused(current, step, Refusal("rejected", message))
@@ -162,6 +161,11 @@ def _vote(
         step.status = StepStatus.READY
         step.save(update_fields=["status"])
     _wake(current)
+
+
+def _because(reason: str) -> str:
+    stop = "" if reason.endswith((".", "!", "?")) else "."
+    return f" Reason: {reason}{stop}" if reason else " They gave no reason."
 
 
 def _expire(current: Change, approval: Approval) -> None:
