@@ -184,7 +184,7 @@ def test_demo_serves_stops_on_ctrl_c_and_keeps_its_data(installation: Installati
     assert installation.rows(
         "SELECT codename FROM auth_permission p JOIN auth_user_user_permissions u ON u.permission_id = p.id "
         "ORDER BY codename"
-    ) == [("budget",), ("decide",), ("notify",), ("start",)]
+    ) == [("budget",), ("decide",), ("notify",), ("policy",), ("start",)]
     with pytest.raises(HTTPError), build_opener().open(link, timeout=30):
         raise AssertionError("the link works twice")
     eventually(lambda: installation.rows("SELECT 1 FROM runs_run WHERE status = 'waiting'"))

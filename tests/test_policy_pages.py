@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
@@ -236,6 +237,7 @@ def test_in_a_browser_a_rule_is_written_tested_and_enabled(browser: Any, tmp_pat
         tab.get_by_role("heading", name="1 call that people rejected would have run").wait_for()
         assert tab.get_by_text("“Not during the sale.”").is_visible()
         tab.get_by_label("I read why people rejected").check()
+        tab.locator("#on-why").fill("The sale is over.")
         tab.get_by_role("button", name="Enable this version").click()
         tab.get_by_text("small-scaling decides from now on.").wait_for()
         shell(CALL)
@@ -248,3 +250,18 @@ def test_in_a_browser_a_rule_is_written_tested_and_enabled(browser: Any, tmp_pat
         context.close()
     finally:
         installation.close()
+
+
+def test_an_administrator_keeps_the_groups_that_rules_name(
+    operator: User, viewer: User, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("group", "On-call", "--add", "olga", "vera")
+    assert capsys.readouterr().out.splitlines() == ["olga", "vera (lacks the permission decide)"]
+    call_command("group", "On-call", "--allow", "decide")
+    assert capsys.readouterr().out.splitlines() == ["olga", "vera"]
+    call_command("group", "On-call", "--remove", "olga", "vera")
+    assert "Nobody is in On-call." in capsys.readouterr().out
+    for wrong, says in ((["--add", "nobody"], "no user nobody"), (["--allow", "add_run"], "no permission")):
+        with pytest.raises(CommandError, match=says):
+            call_command("group", "Night", *wrong)
+    assert Group.objects.count() == 1

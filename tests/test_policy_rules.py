@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.core.management import call_command
 from django.db import connections
 from django.db.models import F
 from django.utils import timezone
@@ -24,6 +26,7 @@ from runs.models import (
     Event,
     GrantUse,
     PolicyChange,
+    PolicyHead,
     PolicyRule,
     Run,
     Step,
@@ -500,6 +503,7 @@ def test_a_question_says_whom_it_is_for_and_takes_no_other_vote(owner: User, ope
         vote(operator)
     owner.groups.add(on_call)
     vote(owner)
+    assert the_event(step.run_id, "approval.vote")["groups"] == ["On-call"]
     with pytest.raises(actions.AlreadyDecided, match="You have voted"):
         vote(owner)
     dana = _user("dana", "decide")
@@ -666,3 +670,40 @@ def test_workers_side_by_side_never_use_a_grant_more_often_than_it_says() -> Non
     assert grant.used == 3
     assert list(GrantUse.objects.values_list("number", flat=True)) == [1, 2, 3]
     assert Event.objects.filter(kind="grant.used").count() == 3
+
+
+# ------------------------------------------------------------ the record
+
+
+def laxer(rule: PolicyRule) -> str:
+    """What somebody would write there to let more through."""
+    assert rule.active is not None
+    return json.dumps([[rule.pk, rule.active.pk, rule.name, rule.active.content.replace("6", "600")]])
+
+
+TAMPERED: list[tuple[str, Callable[[PolicyRule], object]]] = [
+    ("was changed: it does not give its hash", lambda rule: PolicyChange.objects.update(why="Another.")),
+    ("one is missing", lambda rule: PolicyChange.objects.filter(number=1)._raw_delete("default")),
+    ("does not give the digest", lambda rule: PolicyChange.objects.update(digest="0" * 64)),
+    ("is not in force as its history says", lambda rule: PolicyRule.objects.update(active=None)),
+    ("counts 2 uses, there are 1", lambda rule: PolicyRule.objects.update(used=2)),
+    ("do not give their digest", lambda rule: PolicyHead.objects.update(digest="0" * 64)),
+    ("decides otherwise", lambda rule: PolicyHead.objects.update(rules=laxer(rule))),
+]
+
+
+@pytest.mark.parametrize(("says", "tamper"), TAMPERED)
+def test_rules_that_were_changed_by_hand_are_found(
+    owner: User, says: str, tamper: Callable[[PolicyRule], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    grant = in_force(owner, name="", kind="grant")
+    lease, step = a_proposed_call()
+    authorize(lease, step)
+    begin(lease, step)
+    call_command("verifyaudit")
+    assert "2 changes of rules checked, head " in capsys.readouterr().out
+    PolicyRule.objects.update(draft=None)
+    tamper(grant)
+    with pytest.raises(SystemExit):
+        call_command("verifyaudit")
+    assert says in capsys.readouterr().out

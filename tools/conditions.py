@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tools import schema
@@ -51,6 +52,10 @@ class Condition:
     operator: str
     value: str
 
+    @cached_property
+    def _wanted(self) -> Any:
+        return json.loads(self.value)
+
     def __str__(self) -> str:
         return f"{self.path} {self.operator} {json.dumps(json.loads(self.value), ensure_ascii=False)}"
 
@@ -59,7 +64,7 @@ class Condition:
         found = _at(arguments, self.path)
         if found is ABSENT:
             return False
-        wanted = json.loads(self.value)
+        wanted = self._wanted
         match self.operator:
             case "=":
                 return same(found, wanted)

@@ -20,6 +20,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from tools.base import Effect, Tool
@@ -164,9 +165,10 @@ class Policy:
         """The same without this rule."""
         return replace(self, rules=tuple(rule for rule in self.rules if rule.key != key))
 
-    def in_order(self) -> list[StoredRule]:
+    @cached_property
+    def in_order(self) -> tuple[StoredRule, ...]:
         """Strongest first, as they are tried."""
-        return sorted(self.rules, key=_strength)
+        return tuple(sorted(self.rules, key=_strength))
 
 
 RULES: tuple[Rule, ...] = (
@@ -217,7 +219,7 @@ def decide(
     policy = policy or CODE_ONLY
     floor = of_code(tool, arguments, agent, environment)
     whole = effective(tool, arguments) if policy.rules else arguments
-    matching = [rule for rule in policy.in_order() if not rule.why_not(tool, whole, agent, environment)]
+    matching = [rule for rule in policy.in_order if not rule.why_not(tool, whole, agent, environment)]
     winner = floor
     rules = [rule for rule in matching if rule.kind != "grant"]
     if floor.kind != "deny" and rules:

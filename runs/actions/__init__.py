@@ -64,6 +64,7 @@ from runs.actions.errors import (
     UnknownScenario,
 )
 from runs.actions.forking import ask_follow_up, fork_run
+from runs.actions.groups import change_group
 from runs.actions.ledger import may_have_budgets, open_ledgers
 from runs.actions.outcomes import (
     Found,
@@ -153,6 +154,7 @@ __all__ = [
     "backtest_rule",
     "cancel_run",
     "canonical",
+    "change_group",
     "checked_question",
     "claim",
     "claim_delivery",

@@ -11,7 +11,7 @@ from django.db import InterfaceError, OperationalError
 
 from runs.actions.change import Change, change, end_waiting
 from runs.actions.cooling import set_start
-from runs.actions.eligibility import why_may_not_vote
+from runs.actions.eligibility import groups_asked, why_may_not_vote
 from runs.actions.errors import (
     ActionError,
     AlreadyDecided,
@@ -188,14 +188,13 @@ def _vote(
         reason=reason,
         seconds_on_card=seconds_on_card,
         self_approval=current.run.created_by_id == voter.pk,
+        **groups_asked(approval, voter),
     )
     if verdict == Verdict.REJECT:
         close_question(current, approval, ApprovalState.REJECTED)
         step.waited_seconds = (current.now - step.started_at).total_seconds()
-        stop = "" if reason.endswith((".", "!", "?")) else "."
-        said = f" Reason: {reason}{stop}" if reason else " They gave no reason."
         message = (
-            f"A reviewer ({voter.get_username()}) refused this call. It did not run.{said} "
+            f"A reviewer ({voter.get_username()}) refused this call. It did not run.{because(reason)} "
             "Do not retry it unless asked."
         )
         settle_refused(current, step, Refusal("rejected", message))
@@ -207,6 +206,12 @@ def _vote(
         step.status = StepStatus.READY
         step.save(update_fields=["status"])
     _wake(current)
+
+
+def because(reason: str) -> str:
+    """What the model is told of the reason that a person gave, or that they gave none."""
+    stop = "" if reason.endswith((".", "!", "?")) else "."
+    return f" Reason: {reason}{stop}" if reason else " They gave no reason."
 
 
 def expire(current: Change, approval: Approval) -> None:

@@ -8,6 +8,13 @@ from runs.models import Approval, Run, Verdict
 from runs.models.eligible import why_not
 
 
+def groups_asked(approval: Approval, voter: User) -> dict[str, list[str]]:
+    """For the event of a vote: those of the groups asked that this person is in now."""
+    if not approval.roles:
+        return {}
+    return {"groups": sorted(voter.groups.filter(name__in=approval.roles).values_list("name", flat=True))}
+
+
 def who_left(approval: Approval) -> str:
     """Somebody on whose yes this approval rests and whose account was closed since; "" when nobody."""
     yes = approval.votes.filter(revision=approval.revision, verdict=Verdict.APPROVE)

@@ -27,7 +27,7 @@ from runs.actions.rule_contents import (
 )
 from runs.models import PolicyBacktest, PolicyChange, PolicyHead, PolicyRule, RuleKind, WhatChanged
 from runs.models.in_force import HEAD
-from runs.models.policy import rule_digest
+from runs.models.policy import change_hash, rule_digest
 
 BACKTEST_HOLDS = timedelta(hours=24)
 LETS_RUN = frozenset({RuleKind.ALLOW, RuleKind.GRANT})
@@ -183,7 +183,8 @@ def _record(
     why: str,
     backtest: PolicyBacktest | None = None,
 ) -> PolicyChange:
-    return PolicyChange.objects.create(
+    last = PolicyChange.objects.order_by("-pk").first()  # nobody else adds one: the head is locked
+    change = PolicyChange(
         rule=rule,
         number=rule.changes.count() + 1,
         what=what,
@@ -192,7 +193,11 @@ def _record(
         by=by,
         why=why,
         backtest=backtest,
+        previous_hash=last.hash if last else "",
     )
+    change.hash = change_hash(change, rule.name, by.get_username())
+    change.save()
+    return change
 
 
 def _backtest(rule: PolicyRule, pk: int | None, now: datetime, accepts: bool) -> PolicyBacktest:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from django.contrib.auth.models import User
 
-from runs.actions.approvals import MAX_REASON_CHARACTERS, call_of, check_may_decide, run_of, who_decided
+from runs.actions.approvals import (
+    MAX_REASON_CHARACTERS,
+    because,
+    call_of,
+    check_may_decide,
+    run_of,
+    who_decided,
+)
 from runs.actions.change import change
 from runs.actions.cooling import end_cooling_off
 from runs.actions.errors import ActionError, AlreadyDecided, AlreadyStarted, DigestMismatch
@@ -37,11 +44,9 @@ def revoke(*, approval_id: int, reviewer: User, reason: str = "", revision: int,
         )
         notify(current, approval)
         step.waited_seconds = (current.now - step.started_at).total_seconds()
-        stop = "" if reason.endswith((".", "!", "?")) else "."
-        said = f" Reason: {reason}{stop}" if reason else " They gave no reason."
         message = (
             f"It was approved, and a reviewer ({name}) took that back before it started. It did not run."
-            f"{said} Do not retry it unless asked."
+            f"{because(reason)} Do not retry it unless asked."
         )
         settle_refused(current, step, Refusal("revoked", message))
         end_cooling_off(current)

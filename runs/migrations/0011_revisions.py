@@ -8,7 +8,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("runs", "0009_rules_and_grants"),
+        ("runs", "0010_rules_are_chained"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

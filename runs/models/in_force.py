@@ -49,6 +49,8 @@ def _with_usable_grants(policy: Policy) -> Policy:
     if not grants:
         return policy
     usable = set(usable_grants().filter(pk__in=grants).values_list("pk", flat=True))
+    if len(usable) == len(grants):
+        return policy
     kept = tuple(rule for rule in policy.rules if rule.kind != "grant" or rule.key in usable)
     return Policy(kept, policy.version)
 

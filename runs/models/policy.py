@@ -92,6 +92,9 @@ class PolicyChange(Recorded):
     backtest = models.ForeignKey(
         "PolicyBacktest", null=True, blank=True, on_delete=models.PROTECT, related_name="+"
     )
+    # One chain over the changes of all rules, like that of the events of a run.
+    previous_hash = models.CharField(max_length=64, blank=True, default="")
+    hash = models.CharField(max_length=64, blank=True, default="")
 
     class Meta:
         ordering = ["-pk"]
@@ -176,6 +179,13 @@ class PolicyHead(models.Model):
 
     def __str__(self) -> str:
         return f"policy {self.digest[:8]}"
+
+
+def change_hash(change: PolicyChange, name: str, by: str) -> str:
+    """SHA-256 of this change of the rule of this name by this person, and of all changes before it."""
+    said = (name, change.number, change.what, change.content, by, change.at.isoformat(), change.why)
+    text = json.dumps(["policy-change-1", change.previous_hash, *said], ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def rule_digest(name: str, content: str) -> str:

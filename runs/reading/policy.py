@@ -103,7 +103,7 @@ def read_policy(policy_now: Policy) -> PolicyPage:
     """The whole page: five queries, and one more for each rule that names groups."""
     rules = list(PolicyRule.objects.select_related("active", "draft").order_by("pk"))
     by_key = {rule.pk: rule for rule in rules}
-    in_order = [line_of(by_key[one.key], by_key[one.key].active) for one in policy_now.in_order()]
+    in_order = [line_of(by_key[one.key], by_key[one.key].active) for one in policy_now.in_order]
     lines = [line for line in in_order if line is not None and line.kind != "grant"]
     code = [_code_line(rule) for rule in policy.RULES]
     return PolicyPage(

@@ -67,7 +67,7 @@ def _considered(
     found = []
     if floor.kind == "deny":
         found.append(_floor(floor, verdict))
-    for rule in policy_now.in_order():
+    for rule in policy_now.in_order:
         why_not = rule.why_not(called, whole, agent, environment)
         decides = verdict.change == rule.change
         found.append(

@@ -15,6 +15,7 @@ from django.utils.dateparse import parse_datetime
 
 from runs.management.startup import prepare_database, run_named
 from runs.reading.audit import HEADER, Digest, Note, compare, read_chains, stray_events
+from runs.reading.rule_audit import audit_rules
 from runs.reading.words import counted
 
 STRAY = "event belongs to no run: its run was,events belong to no run: their runs were"
@@ -52,6 +53,7 @@ class Command(BaseCommand):
             if heads:
                 _write(Path(heads), digest, lines)
         if not run and not since:
+            problems += self._check_rules()
             self.stdout.write(f"heads of {counted(digest.count, 'run')}: {digest.value}")
         self.stdout.write("Nothing is broken." if not problems else f"{counted(problems, 'problem')}.")
         if problems:
@@ -71,6 +73,15 @@ class Command(BaseCommand):
             self.stdout.write(f"{counted(stray, STRAY)} deleted")
         self.stdout.write(f"{counted(events, 'event')} of {counted(digest.count, 'run')} checked")
         return digest, problems
+
+    def _check_rules(self) -> int:
+        """The chain of changes of rules, and what is in force by it; how much is wrong."""
+        audit = audit_rules()
+        for sentence in audit.problems:
+            self.stdout.write(f"rules: {sentence}")
+        if audit.changes:
+            self.stdout.write(f"{audit.changes} changes of rules checked, head {audit.head}")
+        return len(audit.problems)
 
     def _compare(self, note: Note | None, anchor: str, now: str) -> int:
         """Say what is no longer as it was noted; how much that is."""
