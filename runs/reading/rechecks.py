@@ -37,10 +37,8 @@ class Look:
     def question(self) -> str:
         """What a follow-up run is asked."""
         when = f"{self.checked_at:%Y-%m-%d %H:%M} UTC" if self.checked_at else "later"
-        return (
-            f"It came back after “{self.headline}”. Seen {when}: {self.observed} "
-            "Find out why, and what to do now."
-        )
+        seen = f"It came back after “{self.headline}”. Seen {when}: {self.observed}"
+        return f"{seen} Find out why, and what to do now."
 
 
 def read_looks(run: Run) -> tuple[Look, ...]:
