@@ -35,7 +35,7 @@ from runs.models import (
 from runs.models.in_force import policy_in_force
 from runs.reading.invariants import contradictions
 from tests.conftest import _user
-from tests.factories import a_lease, a_turn, run_calls
+from tests.factories import a_lease, a_run, a_turn, run_calls
 from tools import policy
 from tools.base import Result, ToolContext, tool
 from tools.conditions import BadCondition, parse
@@ -464,6 +464,23 @@ def test_a_rule_denies_a_call_and_the_agent_is_told_which(owner: User) -> None:
     step = authorize(lease, step)
     assert (step.status, step.error) == (StepStatus.REFUSED, "The sale is on. It did not run.")
     assert the_event(step.run_id, "call.refused")["rule"] == "no-scaling"
+
+
+def test_a_read_that_a_rule_denies_does_not_run(owner: User) -> None:
+    denied = {"kind": "deny", "tool": "search_logs", "reason": "The logs hold customer data."}
+    made = in_force(owner, name="no-logs", conditions='service = "api"', **denied)
+    lease = a_lease(a_run())
+    first, second = a_turn(
+        lease, ("search_logs", "read", {"query": "x", "service": "api"}), ("get_metrics", "read", {})
+    )
+    run_calls(lease)
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.status, first.error_kind) == (StepStatus.REFUSED, "denied")
+    assert first.error == "The logs hold customer data. It did not run."
+    assert second.error_kind == "invalid_argument", "it was let through to its tool"
+    assert made.active is not None
+    assert the_event(first.run_id, "call.refused")["rule_change"] == made.active.pk
 
 
 def test_a_rule_that_is_switched_off_before_the_start_allows_nothing(owner: User) -> None:
