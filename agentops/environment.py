@@ -40,7 +40,7 @@ def number(name: str, default: str, *, least: str = "0") -> Decimal:
         result = Decimal(value)
     except InvalidOperation:
         result = Decimal(-1)
-    if not result.is_finite() or result < 0:
+    if not result.is_finite() or result < 0 or not value.isascii() or "_" in value:
         raise ImproperlyConfigured(f"{name}={value!r} is not a number of zero or more.")
     if result < Decimal(least):
         raise ImproperlyConfigured(f"{name}={value!r} is too small: set it to {least} or more.")

@@ -436,6 +436,10 @@ def test_settings_are_read_or_refused_in_a_sentence() -> None:
         variables.setenv("AGENTOPS_URL", "https://agents.example.com/")
         assert environment.address("AGENTOPS_URL") == "https://agents.example.com"
         variables.setenv("AGENTOPS_NOTIFY_SECONDS", "0")
+        for odd in ("1_0", "١٠", "-1", "many"):
+            variables.setenv("AGENTOPS_PACE", odd)
+            with pytest.raises(ImproperlyConfigured, match="is not a number of zero or more"):
+                environment.number("AGENTOPS_PACE", "1")
         with pytest.raises(ImproperlyConfigured, match=r"is too small: set it to 0\.5 or more"):
             environment.number("AGENTOPS_NOTIFY_SECONDS", "10", least="0.5")
     with pytest.raises(ImproperlyConfigured, match="AGENTOPS_MAIL is no mail address"):

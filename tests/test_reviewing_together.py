@@ -112,6 +112,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterat
 @pytest.fixture
 def office(opened: Office) -> Iterator[Office]:
     """The same, with the browsers of one test."""
+    expect.set_options(timeout=15_000)  # machines that test have other things to do
     yield opened
     for context in opened.contexts:
         context.close()

@@ -271,5 +271,5 @@ def seconds(value: timedelta | float | None) -> str:
 
 @register.filter
 def code_words(value: str) -> str:
-    """A code name as words: outcome_unknown is "outcome unknown"."""
-    return value.replace("_", " ")
+    """A code name as words: outcome_unknown is "outcome unknown", cost_usd is "cost in USD"."""
+    return value.replace("_usd", " in USD").replace("_", " ")
