@@ -14,6 +14,7 @@ from runs.models.notification import (
 )
 from runs.models.outcome import Finding, FoundBy, Resolution, Says, WhatBecame
 from runs.models.run import CONTINUED, ENDED, Run, RunStatus
+from runs.models.search import RunNote, RunTag, SavedSearch, SearchState
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
 from runs.models.worker import WorkerProcess, silent_since
 
@@ -39,9 +40,13 @@ __all__ = [
     "Period",
     "Resolution",
     "Run",
+    "RunNote",
     "RunStatus",
+    "RunTag",
+    "SavedSearch",
     "Says",
     "Scope",
+    "SearchState",
     "SignInLink",
     "Spending",
     "Step",
