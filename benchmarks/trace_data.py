@@ -26,11 +26,11 @@ import django
 
 django.setup()
 
-from django.db import connection, transaction
-from django.db.models import NOT_PROVIDED, Model
+from django.db import connection, transaction  # noqa: E402
+from django.db.models import NOT_PROVIDED, Model  # noqa: E402
 
-from runs import agents
-from runs.models import Approval, Event, Run, Step, event_hash
+from runs import agents  # noqa: E402
+from runs.models import Approval, Event, Run, Step, event_hash  # noqa: E402
 
 HUGE = 30_000  # steps of the longest run
 RUNS_AT_ONCE = 2_000

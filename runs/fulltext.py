@@ -59,7 +59,7 @@ class Match:
 
     @cached_property
     def text(self) -> str:
-        """As the database of this installation writes it. Tokens are letters and digits, nothing is quoted."""
+        """As the database of this installation writes it. Nothing in tokens has to be quoted."""
         if connection.vendor == "postgresql":
             return " & ".join(f"({' | '.join(map(_tsquery, group))})" for group in self.groups)
         return " AND ".join(f"({' OR '.join(map(_fts5, group))})" for group in self.groups)

@@ -58,6 +58,7 @@ from runs.actions.errors import (
     UnknownScenario,
 )
 from runs.actions.forking import ask_follow_up, fork_run
+from runs.actions.labels import note_run, tag_run, untag_run
 from runs.actions.ledger import may_have_budgets, open_ledgers
 from runs.actions.outcomes import (
     Found,
@@ -66,6 +67,7 @@ from runs.actions.outcomes import (
     resolve_outcome,
     tell_outcomes,
 )
+from runs.actions.searches import remove_search, save_search
 from runs.actions.settling import Refusal, Result
 from runs.actions.sign_in import make_sign_in_link, use_sign_in_link
 from runs.actions.starting import checked_question, start_run
@@ -142,6 +144,7 @@ __all__ = [
     "heartbeat",
     "make_sign_in_link",
     "may_have_budgets",
+    "note_run",
     "open_ledgers",
     "park",
     "pause",
@@ -154,6 +157,7 @@ __all__ = [
     "refuse_call",
     "remove_budget",
     "remove_channel",
+    "remove_search",
     "renew_secret",
     "resolve_outcome",
     "resume_after_budgets",
@@ -161,6 +165,7 @@ __all__ = [
     "retry_run",
     "save_channel",
     "save_draft",
+    "save_search",
     "send_again",
     "send_test",
     "set_budget",
@@ -169,8 +174,10 @@ __all__ = [
     "start_call",
     "start_run",
     "still_held",
+    "tag_run",
     "tell_outcomes",
     "together",
+    "untag_run",
     "use_sign_in_link",
     "was_committed",
     "worker_left",
