@@ -1,6 +1,6 @@
 """A realistic data set of runs, written in bulk: what `benchmarks/traces.py` reads pages of.
 
-    python -m benchmarks.trace_data STEPS
+    python -m benchmarks.trace_data STEPS|facts
 
 Run in an installation of its own, with its DATABASE_URL set. Every run is a chain of turns and tool calls
 with prose, arguments and results like those of the embedded incident agent, its events chained as always.
@@ -26,7 +26,11 @@ import django
 
 django.setup()
 
-from django.db import connection, transaction  # noqa: E402
+from django.conf import settings  # noqa: E402
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY  # noqa: E402
+from django.contrib.auth.models import User  # noqa: E402
+from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
+from django.db import OperationalError, connection, transaction  # noqa: E402
 from django.db.models import NOT_PROVIDED, Model  # noqa: E402
 
 from runs import agents  # noqa: E402
@@ -397,5 +401,38 @@ def _sizes(steps: int, source: random.Random) -> list[int]:
     return sizes
 
 
+def facts() -> dict[str, Any]:
+    """What the measurement needs: a session, ids of runs, and how large everything is."""
+    user, _ = User.objects.get_or_create(username="reader")
+    session = SessionStore()
+    session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(user.pk), settings.AUTHENTICATION_BACKENDS[0]
+    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.save()
+    runs = Run.objects.order_by("pk")
+    rare = [pk for pk in runs.filter(status="succeeded").values_list("pk", flat=True) if pk % RARE == 0]
+    dozen = runs.filter(step_count__in=(11, 13)).values_list("request_id", flat=True)
+    longest = runs.order_by("-step_count").values_list("request_id", flat=True)[0]
+    return {
+        "session": session.session_key, "rare": rare[:4], "huge": str(longest),
+        "dozen": [str(request_id) for request_id in dozen[:20]], "sizes": _sizes_on_disk(),
+    }  # fmt: skip
+
+
+def _sizes_on_disk() -> dict[str, int]:
+    """Bytes per table and index."""
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(
+                "SELECT relname, pg_table_size(oid) FROM pg_class WHERE relkind IN ('r', 'i') "
+                "AND relnamespace = 'public'::regnamespace"
+            )
+            return dict(cursor.fetchall())
+        try:
+            cursor.execute("SELECT name, sum(pgsize) FROM dbstat WHERE aggregate = TRUE GROUP BY name")
+            return dict(cursor.fetchall())
+        except OperationalError:  # this build of SQLite cannot say
+            return {"file": os.path.getsize(connection.settings_dict["NAME"])}
+
+
 if __name__ == "__main__":
-    print(json.dumps(build(int(sys.argv[1]))))
+    print(json.dumps(facts() if sys.argv[1] == "facts" else build(int(sys.argv[1]))))

@@ -27,6 +27,7 @@ FEW = 2_000  # runs that are read at once when a condition has so few
 PROBED = 60  # runs whose steps are looked up at once
 HITS_AT_ONCE = 600  # entries of the index that are read at once
 NEWEST_FIRST = frozenset({"status", "agent", "user"})  # their indexes are ordered by time
+LAST_RUN = 1 << 40  # no run has so high a key
 MOST_OPEN = 5_000  # runs that go on, in an order other than by time
 
 Key = tuple[Any, int]
@@ -129,7 +130,7 @@ class Finder:
     def _along_hits(self, after: Place | None) -> Iterator[Key]:
         """Newest first along the index of words: entries of newer runs have higher ids."""
         self._match_done = True
-        below = (after.pk if after else 1 << 42) * fulltext.OF_RUN
+        below = min(after.pk if after else LAST_RUN, LAST_RUN) * fulltext.OF_RUN
         for _ in range(4 * self._windows):
             entries, floor = fulltext.newest(self._conditions.match, below, HITS_AT_ONCE)
             pks = sorted({fulltext.run_of(entry) for entry in entries})
