@@ -76,7 +76,16 @@ class Installation:
     @contextmanager
     def web(self) -> Iterator[tuple[subprocess.Popen[str], int]]:
         """The web process and its port."""
-        command = ["-m", "uvicorn", "agentops.asgi:application", "--port", "0", "--lifespan", "off", "--no-access-log"]
+        command = [
+            "-m",
+            "uvicorn",
+            "agentops.asgi:application",
+            "--port",
+            "0",
+            "--lifespan",
+            "off",
+            "--no-access-log",
+        ]
         with subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, env=self.environment, stderr=subprocess.PIPE, text=True
         ) as process:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
-from itertools import groupby
+from functools import cache
 
 LONGEST = 64  # characters of a token; the rest is cut, also of what is looked for
 SEPARATOR = "="  # stands between parts of a document: no phrase reaches over it
@@ -61,17 +61,25 @@ def spoken(json_text: str) -> str:
 
 def positions(found: Iterable[str]) -> dict[str, list[int]]:
     """Each token with its places, counted from one."""
-    places = sorted((token, place) for place, token in enumerate(found, start=1))
-    return {token: [place for _, place in group] for token, group in groupby(places, key=lambda at: at[0])}
+    places: dict[str, list[int]] = {}
+    for place, token in enumerate(found, start=1):
+        places.setdefault(token, []).append(place)
+    return places
 
 
 def _split(text: str) -> list[str]:
     if text.isascii():
         return [token[:LONGEST] for token in _ASCII_TOKEN.findall(text.lower())]
     apart = unicodedata.normalize("NFKD", text)
-    bare = "".join(character for character in apart if unicodedata.category(character) != "Mn")
+    bare = apart.translate(_marks())
     folded = unicodedata.normalize("NFC", bare).casefold()
     return [token[:LONGEST] for token in _TOKEN.findall(folded)]
+
+
+@cache
+def _marks() -> dict[int, None]:
+    """Marks that stand on or under letters, to be dropped."""
+    return {code: None for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)) == "Mn"}
 
 
 def _resolved(found: re.Match[str]) -> str:

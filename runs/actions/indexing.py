@@ -94,16 +94,20 @@ def rebuild_index() -> Iterator[tuple[int, int]]:
     with one_writer(), transaction.atomic():
         SearchState.objects.all().delete()
         fulltext.clear()
+        fulltext.begin_rebuild()
         # What is committed by now is read below; what is not yet, or comes later, is followed.
         state = SearchState.objects.create()
         _Horizon().move(state, Event.objects.aggregate(last=Max("pk"))["last"] or 0)
-    pks = list(Run.objects.order_by("pk").values_list("pk", flat=True))
-    done = 0
-    for some in batched(pks, RUNS_AT_ONCE, strict=False):
-        for entries in batched(_entries_of_runs(some), 10 * ENTRIES_AT_ONCE, strict=False):
-            add(entries)
-        done += len(some)
-        yield done, len(pks)
+    try:
+        pks = list(Run.objects.order_by("pk").values_list("pk", flat=True))
+        done = 0
+        for some in batched(pks, RUNS_AT_ONCE, strict=False):
+            for entries in batched(_entries_of_runs(some), 10 * ENTRIES_AT_ONCE, strict=False):
+                add(entries)
+            done += len(some)
+            yield done, len(pks)
+    finally:
+        fulltext.end_rebuild()
 
 
 def _state() -> SearchState:

@@ -2,7 +2,6 @@
 
 import django.db.models.deletion
 import django.db.models.expressions
-import django.db.models.functions.comparison
 import django.utils.timezone
 from django.conf import settings
 from django.db import migrations, models
@@ -132,9 +131,7 @@ class Migration(migrations.Migration):
             model_name="run",
             index=models.Index(
                 models.OrderBy(
-                    django.db.models.functions.comparison.Coalesce(
-                        runs.models.run.Seconds(models.F("ended_at"), models.F("started_at")), 0.0
-                    ),
+                    runs.models.run.Seconds(models.F("ended_at"), models.F("started_at")),
                     descending=True,
                 ),
                 models.OrderBy(models.F("id"), descending=True),

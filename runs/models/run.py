@@ -12,7 +12,6 @@ from django.conf import settings
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, FloatField, Func, Q
-from django.db.models.functions import Coalesce
 from django.db.models.sql.compiler import SQLCompiler
 from django.urls import reverse
 from django.utils import timezone
@@ -34,16 +33,16 @@ ENDED = frozenset({RunStatus.SUCCEEDED, RunStatus.STOPPED, RunStatus.FAILED, Run
 
 
 class Seconds(Func):
-    """Seconds from one time to another, the same in an index and in a query."""
+    """Seconds from one time to another, zero where one is missing: letter by letter as its index has it."""
 
     output_field = FloatField()
 
     def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
-        template = "((julianday(%(expressions)s)) * 86400.0)"
+        template = "COALESCE((julianday(%(expressions)s)) * 86400.0, 0.0)"
         return self.as_sql(compiler, connection, template=template, arg_joiner=") - julianday(", **extra)
 
     def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
-        template = "(EXTRACT(EPOCH FROM (%(expressions)s))::double precision)"
+        template = "COALESCE(EXTRACT(EPOCH FROM (%(expressions)s))::double precision, 0.0)"
         return self.as_sql(compiler, connection, template=template, arg_joiner=" - ", **extra)
 
 
@@ -51,7 +50,7 @@ TOKENS = (
     F("input_tokens") + F("cache_write_5m_tokens") + F("cache_write_1h_tokens") + F("cache_read_tokens")
     + F("output_tokens")
 )  # fmt: skip
-LENGTH = Coalesce(Seconds(F("ended_at"), F("started_at")), 0.0)  # zero when it never started
+LENGTH = Seconds(F("ended_at"), F("started_at"))
 
 CONTINUED = "continued"  # the reason of a run that handed over to another one
 

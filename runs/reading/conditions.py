@@ -161,7 +161,7 @@ def _number(name: str, compared: Comparison) -> Q:
 def annotated(runs: QuerySet[Run], now: datetime) -> QuerySet[Run]:
     """With the numbers that are no columns, under the names that conditions use."""
     until = Coalesce(F("ended_at"), Value(now, output_field=DateTimeField()))
-    duration = Coalesce(Seconds(until, F("started_at")), 0.0)
+    duration = Seconds(until, F("started_at"))
     return runs.alias(all_tokens=TOKENS, length=LENGTH, duration=duration)
 
 

@@ -89,7 +89,7 @@ def _counted(column: str, values: list[str]) -> dict[str, int]:
     if not values:
         return {}
     one = (
-        f"SELECT %s, (SELECT count(*) FROM (SELECT 1 FROM runs_run WHERE {column} = %s LIMIT {CAP}) AS some)"  # noqa: S608
+        f"SELECT %s, (SELECT count(*) FROM (SELECT 1 FROM runs_run WHERE {column} = %s LIMIT {CAP}) AS rows)"  # noqa: S608
     )
     with connection.cursor() as cursor:
         cursor.execute(

@@ -22,6 +22,7 @@ from runs.reading.conditions import NOTHING, Choice, Conditions, annotated
 from runs.reading.places import Place, Sort, in_order
 
 WINDOW = 2_000  # runs that are compared at once
+FIRST_WINDOW = 60  # the first ones are smaller: what many runs have is found in them
 MOST_WINDOWS = 8
 FEW = 2_000  # runs that are read at once when a condition has so few
 PROBED = 60  # runs whose steps are looked up at once
@@ -53,12 +54,13 @@ class Finder:
     ) -> None:
         self._conditions, self._sort, self._now = conditions, sort, now
         self._windows = windows
+        self._wanted = 0
         self._stopped: Key | None = None
         self._match_done = False  # what is gone through holds the words already
 
     def find(self, wanted: int, *, after: Place | None = None, backwards: bool = False) -> Found:
         """Up to `wanted` runs behind a place, or nearest before it, in the order of the list."""
-        self._stopped = None
+        self._stopped, self._wanted = None, wanted
         keys = list(islice(self._keys(after, backwards), wanted))
         stopped = self._stopped if len(keys) < wanted else None
         if backwards:
@@ -163,14 +165,16 @@ class Finder:
         """Window after window in the order of the list, those that fit of each."""
         conditions = self._conditions
         if not (conditions.columns or conditions.has_text):
-            yield from self._order(self._fitting(runs), True, after, backwards).iterator(chunk_size=100)
+            yield from self._order(self._fitting(runs), True, after, backwards)[: self._wanted]
             return
         within = self._natural(runs)
+        size = FIRST_WINDOW
         for _ in range(self._windows):
+            size = min(WINDOW, 4 * size)
             window = self._order(within, True, after, backwards)
-            fitting = self._fitting(Run.objects.filter(pk__in=window.values("pk")[:WINDOW]))
+            fitting = self._fitting(Run.objects.filter(pk__in=window.values("pk")[:size]))
             yield from self._order(fitting, True, after, backwards)
-            last = list(window[WINDOW - 1 : WINDOW])
+            last = list(window[size - 1 : size])
             if not last:
                 self._stopped = None
                 return

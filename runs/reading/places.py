@@ -10,7 +10,6 @@ from typing import Any
 
 from django.db.models import DateTimeField, F, Q, QuerySet, Value
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce
 
 from runs.models import Run
 from runs.models.run import LENGTH, TOKENS, Seconds
@@ -56,7 +55,7 @@ class Sort:
     def key(self, *, ended: bool, now: datetime) -> Combinable:
         """What runs are compared by; those that go on have a duration up to now."""
         if self.name == "duration" and not ended:
-            return Coalesce(Seconds(Value(now, output_field=DateTimeField()), F("started_at")), 0.0)
+            return Seconds(Value(now, output_field=DateTimeField()), F("started_at"))
         keys: dict[str, Combinable] = {
             TIME: F("created_at"), "cost": F("cost_usd"), "duration": LENGTH, "tokens": TOKENS,
             "steps": F("step_count"),
