@@ -28,10 +28,8 @@ from runs.reading.outcomes import count_unknown
 from runs.reading.queue import count_pending, pending_pks, read_card, read_tickets
 from runs.reading.rechecks import read_relapses
 from runs.reading.run_page import RunPageView, read_run_page
-from runs.reading.run_rows import RunRow, read_rows
-from runs.reading.runs import Cursor, RunQuery, count_newer, read_facets
 from runs.reading.trace import Row, find_run
-from runs.reading.workers import count_unattended, read_workers
+from runs.reading.workers import read_workers
 from runs.watching import GROUP, hold_watch, release_watch
 
 SIGNED_OUT = 4401  # the browser does not come back after this code
@@ -211,34 +209,6 @@ class RunConsumer(LiveConsumer):
             if before[row.pk] != row:
                 frames.append(render_to_string("runs/turn.html", {**context, "row": row, "oob": True}))
         return frames
-
-
-class RunListConsumer(LiveConsumer):
-    """The list: its rows change in place, and what is new is only counted."""
-
-    rest_seconds = 0.1
-
-    def prepare(self, parameters: dict[str, str]) -> None:
-        self.query = RunQuery.parse(parameters)
-        self.newest = Cursor.parse(parameters.get("newest", ""))
-        self.pks = numbers_of(parameters.get("rows", ""))
-
-    def frames(self, viewer: User) -> list[str]:
-        now = timezone.now()
-        frames: list[str] = []
-        for row in read_rows(self.pks, now=now):
-            frames.extend(self._row(row))
-        new = count_newer(self.query, self.newest)
-        context = {"query": self.query, "new": new}
-        frames.extend(self.changed("new", new, "runs/list.html#pill", context))
-        facets = read_facets(self.query)
-        frames.extend(self.changed("facets", facets, "runs/list.html#facets", {"facets": facets}))
-        waiting = count_unattended(now)
-        frames.extend(self.changed("nobody", waiting, "workers/nobody.html", {"unattended": waiting}))
-        return frames
-
-    def _row(self, row: RunRow) -> list[str]:
-        return self.changed(f"run-{row.pk}", row, "runs/row.html", {"row": row})
 
 
 class QueueConsumer(LiveConsumer):

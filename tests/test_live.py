@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from agentops.asgi import application
 from runs import actions, watching
+from runs.actions.indexing import Indexer
 from runs.models import Approval, Run, RunStatus
 from runs.reading.runs import newest_cursor
 from tests.factories import a_lease, a_run, a_turn, a_waiting_call, an_attempt
@@ -261,6 +262,7 @@ async def test_a_filtered_list_counts_only_what_fits(cookie: bytes) -> None:
         await do(a_run)("something else")
         await page.hear("facets")
         await do(a_run)("a pool")
+        await do(lambda: Indexer().follow())()
         await page.hear("new-runs", "1 new")
 
 

@@ -18,6 +18,7 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 
 from runs import actions
 from runs.actions.approvals import MAX_REASON_CHARACTERS
+from runs.actions.indexing import Indexer
 from runs.actions.starting import MAX_QUESTION_CHARACTERS
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepStatus, Vote
 from runs.reading import words
@@ -82,6 +83,7 @@ def test_the_list_says_on_which_day_a_run_began(page: Client) -> None:
 def test_search_finds_question_answer_and_agent(page: Client, found: str) -> None:
     ended(a_run("PostgreSQL pool exhausted"), final_response="api leaks one connection")
     Run.objects.create(agent="other", model="m", user_query="Something else", config="{}")
+    Indexer().follow()
     html = text_of(page, f"/?q={found}")
     assert "PostgreSQL pool exhausted" in html
     assert "Something else" not in html
@@ -119,6 +121,7 @@ def test_unknown_filters_and_cursors_are_ignored(page: Client) -> None:
 def test_older_runs_are_one_link_away(page: Client) -> None:
     for n in range(52):
         a_run(f"question number {n:02}")
+    Indexer().follow()
     html = text_of(page, "/?q=question")
     assert "question number 51" in html
     assert "question number 01" not in html
@@ -136,9 +139,9 @@ def test_the_list_takes_the_same_few_queries_for_many_runs(
         lease = a_lease(a_run(f"run {n}"))
         a_turn(lease, ("get_metrics", "read", {}))
     a_waiting_call()
-    # session, user, newest, page, worked, asked, doing, facets, workers, unattended, pending, unknown,
-    # permissions (2)
-    with django_assert_num_queries(14):
+    # session, user, start page, newest, keys, rows, tags, worked, asked, doing, facets (5), searches,
+    # workers, unattended, pending, unknown, permissions (2)
+    with django_assert_num_queries(22):
         assert page.get("/").status_code == 200
 
 

@@ -21,14 +21,16 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 from rich.console import Console
 
 from runs import actions
+from runs.actions.indexing import Indexer
 from runs.management.trace import Trace
 from runs.models import Approval, Run, RunStatus, Step
 from runs.reading import words
 from runs.reading.chart import draw
 from runs.reading.costs import find_period, read_costs
 from runs.reading.export import log_text
+from runs.reading.facets import read_facets
 from runs.reading.run_page import read_run_page
-from runs.reading.runs import Cursor, RunQuery, read_facets, read_page
+from runs.reading.runs import Cursor, RunQuery, read_page
 from runs.reading.timescale import build_scale
 from runs.reading.trace import read_trace
 from runs.templatetags.agentops import answer, paragraphs
@@ -287,7 +289,7 @@ def test_pages_by_key_hold_every_run_once_also_at_equal_times() -> None:
     while query is not None:
         page = read_page(query, now=timezone.now())
         seen += page.pks
-        query = page.older
+        query = page.next
     assert len(seen) == len(set(seen)) == 130
     assert seen == list(Run.objects.order_by("-created_at", "-pk").values_list("pk", flat=True))
 
@@ -319,11 +321,12 @@ def test_facets_count_what_a_click_would_show() -> None:
     a_run("first pool")
     a_waiting_call(a_run("second pool"))
     a_run("other")
-    facets = {facet.value: facet for facet in read_facets(RunQuery(text="pool")).statuses}
+    Indexer().follow()
+    facets = {facet.value: facet for facet in read_facets(RunQuery(text="pool"), now=timezone.now()).statuses}
     assert facets["queued"].count == 1
     assert facets["waiting"].count == 1
-    assert facets["waiting"].address == "q=pool&status=waiting"
-    chosen = read_facets(RunQuery(text="pool", status="waiting")).statuses[0]
+    assert facets["waiting"].address == "q=pool+status%3Awaiting"
+    chosen = read_facets(RunQuery(text="pool status:waiting"), now=timezone.now()).statuses[0]
     assert chosen.chosen
     assert chosen.address == "q=pool"
 

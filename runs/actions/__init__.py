@@ -65,6 +65,7 @@ from runs.actions.errors import (
 )
 from runs.actions.forking import ask_follow_up, fork_run
 from runs.actions.groups import change_group
+from runs.actions.labels import note_run, tag_run, untag_run
 from runs.actions.ledger import may_have_budgets, open_ledgers
 from runs.actions.outcomes import (
     Found,
@@ -87,6 +88,7 @@ from runs.actions.rechecks import answer_relapse, claim_recheck, due_rechecks, r
 from runs.actions.revising import canonical, differences
 from runs.actions.revoking import revoke
 from runs.actions.rule_contents import InvalidRule, WantedRule
+from runs.actions.searches import remove_search, save_search
 from runs.actions.settling import Refusal, Result
 from runs.actions.sign_in import make_sign_in_link, use_sign_in_link
 from runs.actions.starting import checked_question, start_run
@@ -189,6 +191,7 @@ __all__ = [
     "heartbeat",
     "make_sign_in_link",
     "may_have_budgets",
+    "note_run",
     "open_ledgers",
     "open_revision",
     "park",
@@ -203,6 +206,7 @@ __all__ = [
     "refuse_call",
     "remove_budget",
     "remove_channel",
+    "remove_search",
     "renew_secret",
     "resolve_outcome",
     "resume_after_budgets",
@@ -211,6 +215,7 @@ __all__ = [
     "revoke",
     "save_channel",
     "save_draft",
+    "save_search",
     "send_again",
     "send_test",
     "set_budget",
@@ -219,9 +224,11 @@ __all__ = [
     "start_call",
     "start_run",
     "still_held",
+    "tag_run",
     "tell_outcomes",
     "together",
     "unchecked_edits",
+    "untag_run",
     "use_sign_in_link",
     "was_committed",
     "worker_left",

@@ -20,6 +20,7 @@ from django.utils.module_loading import import_string
 from runs import actions, pool
 from runs.actions import Lease
 from runs.engine.drive import drive
+from runs.engine.librarian import Librarian
 from runs.engine.presence import Presence
 from runs.engine.rechecking import Rechecker
 from runs.engine.sender import Sender
@@ -129,7 +130,7 @@ class Worker:
         """Work until `stop`; returns when the last thread has left. An unreachable database is waited for."""
         source: Source = import_string(SOURCES[connection.vendor])(self)
         try:
-            with self._heart, Sender(), Rechecker(self.name):
+            with self._heart, Sender(), Rechecker(self.name), Librarian():
                 try:
                     self._serve(source)
                 finally:  # also after an error of ours: whoever drives needs the heart until it has left

@@ -25,6 +25,7 @@ from runs.models.policy import (
 )
 from runs.models.recheck import Recheck, RecheckState
 from runs.models.run import CONTINUED, ENDED, Run, RunStatus
+from runs.models.search import RunNote, RunTag, SavedSearch, SearchState
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
 from runs.models.worker import WorkerProcess, silent_since
 
@@ -62,9 +63,13 @@ __all__ = [
     "Resolution",
     "RuleKind",
     "Run",
+    "RunNote",
     "RunStatus",
+    "RunTag",
+    "SavedSearch",
     "Says",
     "Scope",
+    "SearchState",
     "SignInLink",
     "Spending",
     "Step",

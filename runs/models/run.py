@@ -10,7 +10,9 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F, FloatField, Func, Q
+from django.db.models.sql.compiler import SQLCompiler
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -29,6 +31,26 @@ class RunStatus(models.TextChoices):
 
 ENDED = frozenset({RunStatus.SUCCEEDED, RunStatus.STOPPED, RunStatus.FAILED, RunStatus.CANCELLED})
 
+
+class Seconds(Func):
+    """Seconds from one time to another, zero where one is missing: letter by letter as its index has it."""
+
+    output_field = FloatField()
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
+        template = "COALESCE((julianday(%(expressions)s)) * 86400.0, 0.0)"
+        return self.as_sql(compiler, connection, template=template, arg_joiner=") - julianday(", **extra)
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper, **extra: Any) -> Any:
+        template = "COALESCE(EXTRACT(EPOCH FROM (%(expressions)s))::double precision, 0.0)"
+        return self.as_sql(compiler, connection, template=template, arg_joiner=" - ", **extra)
+
+
+TOKENS = (
+    F("input_tokens") + F("cache_write_5m_tokens") + F("cache_write_1h_tokens") + F("cache_read_tokens")
+    + F("output_tokens")
+)  # fmt: skip
+LENGTH = Seconds(F("ended_at"), F("started_at"))
 
 CONTINUED = "continued"  # the reason of a run that handed over to another one
 
@@ -116,6 +138,29 @@ class Run(models.Model):
                 condition=Q(status__in=[RunStatus.QUEUED, RunStatus.RUNNING]),
                 name="run_claimable",
             ),
+            models.Index(fields=["agent", "-created_at", "-id"], name="run_agent_newest"),  # filters
+            models.Index(fields=["started_by", "-created_at", "-id"], name="run_user_newest"),
+            # Orders of the list, and bounds on numbers. A run enters them once, at its end: what changes
+            # with every step would be written with every step. Those that go on are few and sorted apart.
+            models.Index(
+                F("cost_usd").desc(),
+                F("id").desc(),
+                condition=Q(ended_at__isnull=False),
+                name="run_costliest",
+            ),
+            models.Index(
+                TOKENS.desc(), F("id").desc(), condition=Q(ended_at__isnull=False), name="run_most_tokens"
+            ),
+            models.Index(
+                LENGTH.desc(), F("id").desc(), condition=Q(ended_at__isnull=False), name="run_longest"
+            ),
+            models.Index(
+                F("step_count").desc(),
+                F("id").desc(),
+                condition=Q(ended_at__isnull=False),
+                name="run_most_steps",
+            ),
+            models.Index(fields=["-created_at"], condition=Q(ended_at__isnull=True), name="run_open"),
         ]
         permissions = [("decide", "Can approve and reject tool calls"), ("start", "Can start runs")]
 

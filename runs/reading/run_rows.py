@@ -10,10 +10,12 @@ from django.db.models import DurationField, ExpressionWrapper, F, QuerySet, Sum
 from django.db.models.functions import Left
 
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
+from runs.reading.labels import tags_of
 from runs.reading.timescale import percent_text
 
 SHOWN_QUESTION = 300
 SHOWN_ANSWER = 240
+MOST_ADDED_UP = 500  # steps of a run whose times are added up; the bar of a longer one is one piece
 BAR_STEPS = (30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
 
@@ -46,6 +48,7 @@ class RunRow:
     times: str = field(compare=False)  # the bar in words
     last_event: int
     day: str
+    tags: tuple[str, ...] = ()
 
     @property
     def word(self) -> str:
@@ -58,7 +61,7 @@ class RunRow:
 
 
 def read_rows(pks: Sequence[int], *, now: datetime) -> tuple[RunRow, ...]:
-    """These runs as rows, newest first: four queries."""
+    """These runs as rows, newest first: five queries."""
     found = light(Run.objects.filter(pk__in=pks)).order_by("-created_at", "-pk")
     return rows_of(list(found), now)
 
@@ -71,13 +74,14 @@ def light(runs: QuerySet[Run]) -> QuerySet[Run]:
 
 
 def rows_of(runs: list[Run], now: datetime) -> tuple[RunRow, ...]:
-    """Runs that were read through `light`, as rows: three queries."""
+    """Runs that were read through `light`, as rows: four queries."""
     pks = [run.pk for run in runs]
-    worked = _worked(pks)
+    worked = _worked([run.pk for run in runs if run.step_count <= MOST_ADDED_UP])
+    tags = tags_of(pks)
     headlines = _headlines(pks)
     doing = _doing([run.pk for run in runs if run.status == RunStatus.RUNNING])
     full = _full_bar([run.elapsed(now).total_seconds() for run in runs])
-    return tuple(_row(run, now, worked, headlines, doing, full) for run in runs)
+    return tuple(_row(run, now, worked, headlines, doing, full, tags.get(run.pk, ())) for run in runs)
 
 
 def _full_bar(lengths: list[float]) -> float:
@@ -96,6 +100,7 @@ def _row(
     headlines: dict[int, str],
     doing: dict[int, str],
     full: float,
+    tags: tuple[str, ...],
 ) -> RunRow:
     line, tone = _line(run, headlines.get(run.pk, ""), doing.get(run.pk, ""))
     waited = run.waited_seconds
@@ -106,6 +111,8 @@ def _row(
         "tool": worked.get((run.pk, StepKind.TOOL), 0.0),
         "wait": waited,
     }
+    if run.step_count > MOST_ADDED_UP:
+        seconds["model"] = run.active_seconds(now)
     return RunRow(
         run=run,
         pk=run.pk,
@@ -123,6 +130,7 @@ def _row(
         times=_times(seconds),
         last_event=run.last_event,
         day=_day(run.created_at, now),
+        tags=tags,
     )
 
 

@@ -1,31 +1,34 @@
-"""The list of runs: search, filters, pages by key."""
+"""The list of runs: what it was asked for, its pages by key, and counts for its filters."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Q
+from django.utils import timezone
 
-from runs.models import Run, RunStatus
-from runs.reading.run_rows import RunRow, light, rows_of
+from runs.models import Run
+from runs.reading.conditions import Conditions, conditions_of
+from runs.reading.finding import Finder, Found
+from runs.reading.language import Query, QueryError, Term, parse
+from runs.reading.places import NEWEST, Place, Sort
+from runs.reading.run_rows import RunRow, read_rows
 
 PAGE_SIZE = 50
-FACET_CAP = 1000
 NEW_CAP = 100
-MAX_SEARCH = 200
 UUID_DIGITS = 32
-REQUEST_ID = re.compile(r"[0-9a-f]{4,32}")  # with fewer digits every number would be one, too
-NOTHING = Q(pk__in=())
-FACET_ORDER = ("waiting", "running", "queued", "paused", "succeeded", "stopped", "failed", "cancelled")
+REQUEST_ID = re.compile(r"[0-9a-f]{8,32}")  # with fewer digits, numbers and words would be ids, too
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """A place in the list, newest first: pages by key stay right while new runs arrive."""
+    """A moment in a list, newest first: pages by key stay right while new rows arrive."""
 
     created_at: datetime
     pk: int
@@ -41,12 +44,6 @@ class Cursor:
             return None
         return cls(datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(stamp)), int(pk))
 
-    def older(self) -> Q:
-        """Runs after this place, which are older."""
-        return Q(created_at__lte=self.created_at) & (
-            Q(created_at__lt=self.created_at) | Q(created_at=self.created_at, pk__lt=self.pk)
-        )
-
     def newer(self) -> Q:
         """Runs before this place, which are newer."""
         return Q(created_at__gte=self.created_at) & (
@@ -59,67 +56,102 @@ class RunQuery:
     """What the list was asked for."""
 
     text: str = ""
-    status: str = ""
-    agent: str = ""
-    before: Cursor | None = None
+    sort: Sort = NEWEST
+    before: Place | None = None  # the page behind this place, which is the next one
+    after: Place | None = None  # the page before it
 
     @classmethod
-    def parse(cls, parameters: dict[str, str]) -> RunQuery:
-        """From the parameters of an address; what makes no sense is left out."""
-        status = parameters.get("status", "")
-        return cls(
-            text=parameters.get("q", "").replace("\x00", "").strip()[:MAX_SEARCH],
-            status=status if status in RunStatus.values else "",
-            agent=parameters.get("agent", "").replace("\x00", "")[:64],
-            before=Cursor.parse(parameters.get("before", "")),
-        )
+    def parse(cls, parameters: Mapping[str, str]) -> RunQuery:
+        """From the parameters of an address; a place or an order that makes no sense is left out."""
+        text = " ".join(parameters.get("q", "").replace("\x00", "").split())
+        for name in ("status", "agent"):  # addresses of earlier versions
+            if value := parameters.get(name, "").replace("\x00", "").replace('"', ""):
+                text = _with(text, name, value)
+        sort = Sort.parse(parameters.get("sort", ""))
+        before = Place.parse(parameters.get("before", ""), sort)
+        after = None if before else Place.parse(parameters.get("after", ""), sort)
+        return cls(text, sort, before, after)
+
+    @cached_property
+    def _parsed(self) -> tuple[Query, Conditions, QueryError | None]:
+        try:
+            query = parse(self.text)
+            return query, conditions_of(query, timezone.now()), None
+        except QueryError as error:
+            return Query(), Conditions(), error
+
+    @property
+    def query(self) -> Query:
+        """The terms; none when they cannot be understood."""
+        return self._parsed[0]
+
+    @property
+    def conditions(self) -> Conditions:
+        return self._parsed[1]
+
+    @property
+    def error(self) -> QueryError | None:
+        """What is wrong with the text, in a sentence that says what to do."""
+        return self._parsed[2]
 
     @property
     def is_filtered(self) -> bool:
-        return bool(self.text or self.status or self.agent)
+        return bool(self.text)
 
     @property
     def address(self) -> str:
         """The query string of this list, without a leading question mark."""
-        pairs = {"q": self.text, "status": self.status, "agent": self.agent, "before": self.before}
-        return urlencode({name: str(value) for name, value in pairs.items() if value})
-
-    def newest(self) -> RunQuery:
-        return replace(self, before=None)
-
-    def without(self, name: str) -> RunQuery:
-        """The same list from its beginning without one of its filters: text, status or agent."""
-        return RunQuery(
-            text="" if name == "text" else self.text,
-            status="" if name == "status" else self.status,
-            agent="" if name == "agent" else self.agent,
+        pairs = {"q": self.text, "sort": self.sort, "before": self.before, "after": self.after}
+        return urlencode(
+            {name: str(value) for name, value in pairs.items() if value is not None and str(value)}
         )
 
-    def matching(self) -> QuerySet[Run]:
-        """The runs that fit, before any page is cut out."""
-        runs = Run.objects.all()
-        if self.status:
-            runs = runs.filter(status=self.status)
-        if self.agent:
-            runs = runs.filter(agent=self.agent)
-        if self.text:
-            runs = runs.filter(
-                Q(user_query__icontains=self.text)
-                | Q(final_response__icontains=self.text)
-                | Q(agent__icontains=self.text)
-                | request_id_begins(self.text)
-            )
-        return runs
+    def first(self) -> RunQuery:
+        """The same list from its beginning."""
+        return replace(self, before=None, after=None)
+
+    def asking(self, query: Query) -> RunQuery:
+        """Another search in the same order."""
+        return RunQuery(str(query), self.sort)
+
+    def sorted_by(self, name: str) -> RunQuery:
+        """The same search by another order; by its own the other way round."""
+        turned = self.sort.name == name and not self.sort.ascending
+        return RunQuery(self.text, Sort(name, turned))
+
+    @property
+    def tokens(self) -> list[tuple[Term, str]]:
+        """Each term with the address of the list without it."""
+        terms = self.query.terms
+        return [
+            (term, self.asking(Query((*terms[:at], *terms[at + 1 :]))).address)
+            for at, term in enumerate(terms)
+        ]
+
+    def request_id(self) -> Q | None:
+        """The runs whose id begins with this text, when it can be the beginning of one."""
+        terms = self.query.terms
+        if len(terms) != 1 or terms[0].field or terms[0].negated:
+            return None
+        return request_id_begins(terms[0].values[0])
 
 
-def request_id_begins(text: str) -> Q:
-    """Runs whose request id begins with this text, dashes or not; no runs when it cannot be a request id.
+def _with(text: str, name: str, value: str) -> str:
+    """The search with one more term, unless that makes no sense."""
+    try:
+        return f"{text} {parse('').with_value(name, value)}".strip() if parse(f'{name}:"{value}"') else text
+    except QueryError:
+        return text
+
+
+def request_id_begins(text: str) -> Q | None:
+    """Runs whose request id begins with this text, dashes or not; None when it cannot be a request id.
 
     A range, because databases keep an id as text or as a number of their own and compare both alike.
     """
     digits = text.replace("-", "").lower()
     if not REQUEST_ID.fullmatch(digits):
-        return NOTHING
+        return None
     return Q(
         request_id__gte=UUID(digits.ljust(UUID_DIGITS, "0")),
         request_id__lte=UUID(digits.ljust(UUID_DIGITS, "f")),
@@ -131,91 +163,57 @@ class RunPage:
     """One page of the list."""
 
     rows: tuple[RunRow, ...]
-    older: RunQuery | None
+    next: RunQuery | None = None
+    previous: RunQuery | None = None
+    further: RunQuery | None = None  # where looking ended without a full page
+    looked_to: Place | None = field(default=None, compare=False)
 
     @property
     def pks(self) -> list[int]:
         return [row.pk for row in self.rows]
 
 
-@dataclass(frozen=True)
-class Facet:
-    """One value of a filter, how many runs have it, and the list it leads to."""
-
-    value: str
-    count: int
-    chosen: bool
-    address: str
-
-
-@dataclass(frozen=True)
-class Facets:
-    """Filters with counts over the newest FACET_CAP runs that fit the search."""
-
-    statuses: tuple[Facet, ...]
-    agents: tuple[Facet, ...]
-    total: int
-
-    @property
-    def capped(self) -> bool:
-        return self.total >= FACET_CAP
-
-
 def read_page(query: RunQuery, *, now: datetime) -> RunPage:
-    """One page of runs, newest first: four queries."""
-    runs = query.matching().order_by("-created_at", "-pk")
-    if query.before is not None:
-        runs = runs.filter(query.before.older())
-    found = list(light(runs)[: PAGE_SIZE + 1])
-    more = len(found) > PAGE_SIZE
-    found = found[:PAGE_SIZE]
-    older = replace(query, before=Cursor(found[-1].created_at, found[-1].pk)) if more else None
-    return RunPage(rows_of(found, now), older)
+    """One page of runs: a handful of queries, however many runs there are."""
+    if query.error is not None:
+        return RunPage(())
+    backwards = query.after is not None
+    found = _find(query, now, PAGE_SIZE + 1, backwards)
+    places = found.places[-PAGE_SIZE:] if backwards else found.places[:PAGE_SIZE]
+    more = len(found.places) > PAGE_SIZE
+    rows = {row.pk: row for row in read_rows([place.pk for place in places], now=now)}
+    first = query.first()
+    return RunPage(
+        rows=tuple(rows[place.pk] for place in places if place.pk in rows),
+        next=replace(first, before=places[-1]) if places and (more or backwards) else None,
+        previous=replace(first, after=places[0])
+        if places and (query.before or (backwards and more))
+        else None,
+        further=replace(first, before=found.stopped_at) if found.stopped_at and not backwards else None,
+        looked_to=found.stopped_at,
+    )
+
+
+def _find(query: RunQuery, now: datetime, wanted: int, backwards: bool) -> Found:
+    by_id = query.request_id()
+    if by_id is not None:
+        runs = Run.objects.filter(by_id).order_by("-created_at", "-pk").values_list("created_at", "pk")
+        if places := tuple(Place(*key) for key in runs[:PAGE_SIZE]):
+            return Found(places)
+    finder = Finder(query.conditions, query.sort, now=now)
+    return finder.find(wanted, after=query.before or query.after, backwards=backwards)
 
 
 def count_newer(query: RunQuery, than: Cursor | None) -> int:
     """How many runs that fit the query are newer than this place, up to NEW_CAP."""
-    runs = query.matching()
-    if than is not None:
-        runs = runs.filter(than.newer())
-    return runs.order_by()[:NEW_CAP].count()
+    runs = Run.objects.filter(than.newer()) if than is not None else Run.objects.all()
+    newer = list(runs.order_by("created_at", "pk").values_list("pk", flat=True)[:NEW_CAP])
+    if query.conditions.is_empty or not newer:
+        return len(newer)
+    return len(Finder(query.conditions, query.sort, now=timezone.now()).among(newer))
 
 
 def newest_cursor() -> Cursor | None:
     """Where the list begins now; runs before it are new to whoever read it."""
     newest = Run.objects.order_by("-created_at", "-pk").values_list("created_at", "pk").first()
     return Cursor(*newest) if newest else None
-
-
-def read_facets(query: RunQuery) -> Facets:
-    """Counts per status and agent: one query, bounded however many runs there are."""
-    recent = replace(query, status="", agent="", before=None).matching().order_by("-created_at", "-pk")
-    counts = list(
-        Run.objects.filter(pk__in=recent.values("pk")[:FACET_CAP])
-        .order_by()
-        .values_list("status", "agent")
-        .annotate(n=Count("pk"))
-    )
-    by_status: dict[str, int] = dict.fromkeys(FACET_ORDER, 0)
-    by_agent: dict[str, int] = {query.agent: 0} if query.agent else {}
-    for status, agent, n in counts:
-        if not query.agent or agent == query.agent:
-            by_status[status] = by_status.get(status, 0) + n
-        if not query.status or status == query.status:
-            by_agent[agent] = by_agent.get(agent, 0) + n
-    return Facets(
-        statuses=tuple(_facet(query, "status", value, by_status[value]) for value in FACET_ORDER),
-        agents=tuple(_facet(query, "agent", value, by_agent[value]) for value in sorted(by_agent)),
-        total=sum(n for _, _, n in counts),
-    )
-
-
-def _facet(query: RunQuery, name: str, value: str, count: int) -> Facet:
-    """A click on the chosen value takes the filter away again."""
-    chosen = getattr(query, name) == value
-    changed = RunQuery(
-        text=query.text,
-        status=query.status if name != "status" else "" if chosen else value,
-        agent=query.agent if name != "agent" else "" if chosen else value,
-    )
-    return Facet(value, count, chosen, changed.address)

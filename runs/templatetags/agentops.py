@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django import template
 from django.contrib.auth.models import User
+from django.template import Context
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
@@ -17,8 +18,10 @@ from django.utils.safestring import SafeString, mark_safe
 from runs.access import Permission, may_change, may_change_policy, may_decide, may_start, may_undo, may_vote
 from runs.actions.approvals import MAX_REASON_CHARACTERS
 from runs.forms import DecisionForm
+from runs.models import Run
 from runs.reading import words
 from runs.reading.asks import Ask
+from runs.reading.labels import read_labels
 from runs.reading.queue import Card
 from runs.reading.run_page import RunPageView
 from runs.reading.runs import RunQuery
@@ -220,10 +223,12 @@ def max_reason_characters() -> int:
     return MAX_REASON_CHARACTERS
 
 
-@register.simple_tag
-def list_without(query: RunQuery, name: str) -> str:
-    """The query string of the same list without one of its filters."""
-    return query.without(name).address
+@register.inclusion_tag("runs/order.html")
+def order(query: RunQuery, name: str, label: str) -> dict[str, Any]:
+    """The heading of a column that the list can be ordered by, as a link."""
+    sort = query.sort
+    direction = "" if sort.name != name else "ascending" if sort.ascending else "descending"
+    return {"label": label, "address": query.sorted_by(name).address, "direction": direction}
 
 
 @register.simple_tag
@@ -231,6 +236,19 @@ def severity(value: str) -> SafeString:
     """A severity as a chip; the two that wake people are marked."""
     tones = {"sev1": " tone-bad", "sev2": " tone-warn"}
     return format_html('<span class="chip{}">{}</span>', tones.get(value, ""), value)
+
+
+@register.inclusion_tag("runs/labels.html", takes_context=True)
+def labels(context: Context, run: Run) -> dict[str, Any]:
+    """Tags and notes of a run, with their forms for people who may write them."""
+    permission = may_start(context["viewer"])
+    return {"labels": read_labels(run), "permission": permission, "csrf_token": context.get("csrf_token")}
+
+
+@register.filter
+def of_key(values: Mapping[int, Any], key: int) -> Any:
+    """The value of a key; nothing when there is none."""
+    return values.get(key)
 
 
 @register.filter

@@ -6,6 +6,7 @@ import uuid
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 
 from runs.access import may_start
@@ -13,9 +14,13 @@ from runs.actions import ActionError, start_run
 from runs.actions.starting import MAX_QUESTION_CHARACTERS
 from runs.forms import StartForm
 from runs.models import Run
+from runs.reading.excerpts import read_hits
 from runs.reading.export import log_text
+from runs.reading.facets import read_facets
+from runs.reading.labels import read_searches, start_page
+from runs.reading.language import FIELDS
 from runs.reading.run_page import read_run_page
-from runs.reading.runs import RunQuery, newest_cursor, read_facets, read_page
+from runs.reading.runs import RunQuery, newest_cursor, read_page
 from runs.reading.trace import find_run
 from runs.reading.workers import count_unattended
 from runs.views.errors import allow
@@ -26,7 +31,10 @@ READ = ("GET", "HEAD")
 
 @allow(*READ)
 def run_list(request: HttpRequest) -> HttpResponse:
-    """All runs, newest first, with search and filters."""
+    """The runs of a search, with filters beside them. Without one: what this person wants to see first."""
+    viewer = viewer_of(request)
+    if not request.GET and (wanted := start_page(viewer)) is not None:
+        return redirect(f"{reverse('runs')}?{wanted}")
     query = RunQuery.parse(request.GET.dict())
     newest = newest_cursor()
     now = timezone.now()
@@ -34,7 +42,10 @@ def run_list(request: HttpRequest) -> HttpResponse:
     context = {
         "query": query,
         "page": page,
-        "facets": read_facets(query),
+        "hits": read_hits(query, page.pks),
+        "facets": read_facets(query, now=now),
+        "searches": read_searches(viewer),
+        "fields": FIELDS,
         "newest": newest,
         "has_runs": newest is not None,
         "unattended": count_unattended(now),

@@ -3,6 +3,7 @@ import "./morph.js";
 import "./live.js";
 import "./clocks.js";
 import "./forms.js";
+import "./complete.js";
 import "./trace.js";
 import "./keys.js";
 import "./notify.js";

@@ -1,0 +1,68 @@
+"""The live list: its rows change in place, and what is new is only counted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.utils import timezone
+
+from runs.consumers import LOOK_AGAIN_SECONDS, LiveConsumer
+from runs.parameters import numbers_of
+from runs.reading.facets import read_facets
+from runs.reading.run_rows import read_rows
+from runs.reading.runs import Cursor, RunQuery, count_newer
+from runs.reading.workers import count_unattended
+
+INDEXED_SECONDS = 1.0
+COUNT_SECONDS = 1.0  # filters are counted again this often at most
+
+
+class RunListConsumer(LiveConsumer):
+    """One open list. A hint says which runs changed: of the rows only those are read again."""
+
+    rest_seconds = 0.1
+
+    def prepare(self, parameters: dict[str, str]) -> None:
+        self.query = RunQuery.parse(parameters)
+        self.newest = Cursor.parse(parameters.get("newest", ""))
+        self.pks = numbers_of(parameters.get("rows", ""))
+        self._hinted: set[int] = set()
+        self._read_all_at = self._counted_at = float("-inf")
+
+    async def runs_changed(self, event: dict[str, Any]) -> None:
+        """Words are found a moment after they were written, so a search looks once more then."""
+        await super().runs_changed(event)
+        if self.query.conditions.has_text:
+            asyncio.get_running_loop().call_later(INDEXED_SECONDS, self.look_now)
+
+    def concerns(self, run_ids: Iterable[int]) -> bool:
+        self._hinted.update(run_ids)
+        return True
+
+    def frames(self, viewer: User) -> list[str]:
+        now, clock = timezone.now(), time.monotonic()
+        frames: list[str] = []
+        for row in read_rows(self._changed_rows(clock), now=now):
+            frames.extend(self.changed(f"run-{row.pk}", row, "runs/row.html", {"row": row}))
+        new = 0 if self.query.error else count_newer(self.query, self.newest)
+        context = {"query": self.query, "new": new}
+        frames.extend(self.changed("new", new, "runs/list.html#pill", context))
+        waiting = count_unattended(now)
+        frames.extend(self.changed("nobody", waiting, "workers/nobody.html", {"unattended": waiting}))
+        if clock - self._counted_at >= COUNT_SECONDS:
+            self._counted_at = clock
+            facets = read_facets(self.query, now=now)
+            frames.extend(self.changed("facets", facets, "runs/list.html#facets", {"facets": facets}))
+        return frames
+
+    def _changed_rows(self, clock: float) -> list[int]:
+        """Those that hints named; all of them now and then, because a hint may be lost."""
+        hinted, self._hinted = self._hinted, set()
+        if clock - self._read_all_at >= LOOK_AGAIN_SECONDS:
+            self._read_all_at = clock
+            return self.pks
+        return [pk for pk in self.pks if pk in hinted]
