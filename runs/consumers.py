@@ -27,7 +27,8 @@ from runs.reading.queue import count_pending, pending_pks, read_card, read_ticke
 from runs.reading.run_page import RunPageView, read_run_page
 from runs.reading.run_rows import RunRow, read_rows
 from runs.reading.runs import Cursor, RunQuery, count_newer, read_facets
-from runs.reading.trace import Row, find_run
+from runs.reading.trace import ending_sections, find_run
+from runs.reading.trace_changes import TraceMemory
 from runs.reading.workers import count_unattended, read_workers
 from runs.watching import GROUP, hold_watch, release_watch
 
@@ -169,6 +170,7 @@ class RunConsumer(LiveConsumer):
 
     def prepare(self, parameters: dict[str, str]) -> None:
         self.selected = _number(parameters.get("step", ""))
+        self.memory = TraceMemory()
 
     def concerns(self, run_ids: Iterable[int]) -> bool:
         return self.run_pk is None or self.run_pk in run_ids
@@ -192,7 +194,9 @@ class RunConsumer(LiveConsumer):
         if run is None:
             raise Closed(GONE)
         self.run_pk = run.pk
-        page = read_run_page(run, selected=self.selected, viewer=viewer, now=timezone.now())
+        page = read_run_page(
+            run, selected=self.selected, wanted=ending_sections(run), viewer=viewer, now=timezone.now()
+        )
         context = {"page": page, "viewer": viewer}
         frames = self._trace(page, context)
         for part in ("head", "notice", "controls", "verdict", "panel"):
@@ -200,20 +204,14 @@ class RunConsumer(LiveConsumer):
         return frames
 
     def _trace(self, page: RunPageView, context: dict[str, Any]) -> list[str]:
-        """The axis and the turns that changed; all turns when there are new ones."""
-        rows = page.trace.rows
-        scale = page.trace.scale
-        key = (scale.width, scale.gaps if not scale.live else len(scale.gaps), scale.cap_seconds)
-        frames = self.changed("axis", key, "runs/run.html#axis", context)
-        before: dict[int, Row] = self.sent.get("rows", {})
-        self.sent["rows"] = {row.pk: row for row in rows}
-        if list(before) != [row.pk for row in rows] or "steps" not in self.sent or frames:
-            self.sent["steps"] = True
-            return [*frames, render_to_string("runs/run.html#steps", {**context, "oob": True})]
-        for row in rows:
-            if before[row.pk] != row:
-                frames.append(render_to_string("runs/turn.html", {**context, "row": row, "oob": True}))
-        return frames
+        """The parts of the trace that changed; all of it at first."""
+        return [
+            render_to_string(
+                changed.template,
+                {**context, "section": changed.section, "row": changed.row, "oob": True},
+            )
+            for changed in self.memory.changes(page.trace)
+        ]
 
 
 class RunListConsumer(LiveConsumer):

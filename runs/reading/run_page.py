@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -13,13 +15,16 @@ from django.contrib.auth.models import User
 from runs.models import Run, RunStatus, Step, StepKind
 from runs.models.budget import REASON
 from runs.reading.steps import StepDetail, read_step
-from runs.reading.trace import Trace, read_trace
+from runs.reading.trace import Trace, read_trace, section_of
 from runs.reading.workers import is_unattended
 from tools.models import Ticket
 
 TITLE_CHARACTERS = 60
 QUESTION_CHARACTERS = 400
 MAX_FORKS = 20
+MAX_EVIDENCE = 100
+MAX_CHECKS = 50
+EVIDENCE = re.compile(r"\bev_\d+\b")
 STATUS_WORDS = {RunStatus.WAITING: "Waiting for a person"}
 VERDICT_WORDS = {RunStatus.SUCCEEDED: "Answered", RunStatus.STOPPED: "Stopped at a limit"}
 
@@ -130,11 +135,18 @@ class RunPageView:
         return NOBODY if self.unattended else _notice(self.run)
 
 
-def read_run_page(run: Run, *, selected: int | None, viewer: User, now: datetime) -> RunPageView:
-    """The page with this step in its panel; a step that does not exist falls back to the live one."""
-    trace = read_trace(run, viewer=viewer, now=now)
-    if selected not in trace.seqs:
+def read_run_page(
+    run: Run, *, selected: int | None, viewer: User, now: datetime, wanted: Collection[int] = ()
+) -> RunPageView:
+    """The page with this step in its panel; a step that does not exist falls back to the live one.
+
+    The trace has the rows of the section of that step, or of the `wanted` sections.
+    """
+    if selected is not None and not 0 < selected <= run.step_count:
         selected = None
+    if selected is not None and not wanted:
+        wanted = {section_of(selected)}
+    trace = read_trace(run, viewer=viewer, now=now, wanted=wanted)
     shown = selected if selected is not None else trace.current_seq
     detail = read_step(run, shown, viewer=viewer, now=now) if shown is not None else None
     tickets = Ticket.objects.filter(request_id=str(run.request_id)).order_by("pk")
@@ -153,20 +165,28 @@ def read_run_page(run: Run, *, selected: int | None, viewer: User, now: datetime
 
 
 def _evidence(run: Run) -> dict[str, str]:
+    """Where the evidence is that the answer cites."""
     addresses: dict[str, str] = {}
+    wanted = set(EVIDENCE.findall(run.final_response)[:MAX_EVIDENCE])
     source: Run | None = run
-    while source is not None:
-        cited = source.steps.filter(kind=StepKind.TOOL, evidence_id__gt="").values_list("evidence_id", "seq")
+    while source is not None and wanted - set(addresses):
+        cited = source.steps.filter(kind=StepKind.TOOL, evidence_id__in=wanted).order_by("seq")
         page = "" if source is run else source.get_absolute_url()
-        addresses = {name: f"{page}?step={seq}" for name, seq in cited} | addresses
+        found = {name: f"{page}?step={seq}" for name, seq in cited.values_list("evidence_id", "seq")}
+        addresses = found | addresses
         source = source.parent_run if source.continues else None
     return addresses
 
 
 def _checks(run: Run) -> tuple[Check, ...]:
     """The verification each executed change reported in its result."""
-    changes = run.steps.filter(kind=StepKind.TOOL, effect="destructive", result__gt="").order_by("seq")
-    return tuple(check for step in changes if (check := _check(step)) is not None)
+    decided = run.approvals.filter(redeemed_at__isnull=False)  # no change runs without one
+    changes = run.steps.filter(kind=StepKind.TOOL, pk__in=decided.values("step_id"))
+    if run.copied_steps:  # a fork has the changes of its parent without their approvals
+        copied = run.steps.filter(kind=StepKind.TOOL, effect="destructive", seq__lte=run.copied_steps)
+        changes |= copied
+    shown = changes.filter(result__gt="").order_by("seq").only("seq", "name", "result")
+    return tuple(check for step in shown[:MAX_CHECKS] if (check := _check(step)) is not None)
 
 
 def _check(step: Step) -> Check | None:

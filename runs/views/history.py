@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import batched
 
-from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
-from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -20,6 +18,7 @@ from runs.reading.history_export import csv_lines, json_lines
 from runs.reading.queue import decided_counts
 from runs.reading.reviewing import PERIODS, find_period, read_reviewing
 from runs.views.errors import allow
+from runs.views.streaming import streamed
 from runs.views.viewer import viewer_of
 
 READ = ("GET", "HEAD")
@@ -59,7 +58,7 @@ def export(request: HttpRequest, kind: str) -> HttpResponseBase:
     now = timezone.now()
     content_type, lines_of = FORMATS[kind]
     lines = lines_of(read_all(query, viewer=viewer_of(request), now=now))
-    response = StreamingHttpResponse(_body(request, lines), content_type=content_type)
+    response = StreamingHttpResponse(streamed(request, _portions(lines)), content_type=content_type)
     name = f"approvals-{now:%Y-%m-%d}.{kind}"
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
@@ -79,21 +78,6 @@ def reviewing(request: HttpRequest) -> HttpResponse:
     return render(request, "approvals/reviewing.html", context)
 
 
-def _body(request: HttpRequest, lines: Iterator[str]) -> Iterable[str] | AsyncIterator[str]:
-    """The lines in portions; asynchronous where the server is, or they would be collected first."""
-    return _in_thread(_portions(lines)) if isinstance(request, ASGIRequest) else _portions(lines)
-
-
 def _portions(lines: Iterator[str]) -> Iterator[str]:
     for portion in batched(lines, LINES_AT_ONCE, strict=False):
         yield "".join(portion)
-
-
-async def _in_thread(portions: Iterator[str]) -> AsyncIterator[str]:
-    """Each portion is read in the thread of this request, which has the database connection."""
-    while portion := await sync_to_async(_next)(portions):
-        yield portion
-
-
-def _next(portions: Iterator[str]) -> str:
-    return next(portions, "")

@@ -1,11 +1,11 @@
 // The keyboard. Single letters do nothing while somebody types or just after the content changed.
 import { sinceChange } from "./morph.js";
-import { follow } from "./trace.js";
+import { foldHere, jump } from "./jumps.js";
+import { follow, moveBy } from "./trace.js";
 
 const QUIET_MS = 400;
 const MOVES = {
   runs: { items: ".runs .q" },
-  run: { items: "#steps .row" },
   approvals: { items: "#queue h3 a" },
 };
 const PLACES = { r: "/", a: "/approvals/", c: "/costs/", t: "/tickets/", w: "/workers/" };
@@ -15,6 +15,10 @@ const visible = (node) => node && node.offsetParent !== null;
 const first = (selector) => [...document.querySelectorAll(selector)].find(visible);
 
 function move(by) {
+  if (page() === "run") {
+    moveBy(by);
+    return;
+  }
   const items = [...document.querySelectorAll(MOVES[page()]?.items ?? "nothing")].filter(visible);
   if (!items.length) return;
   const focused = items.indexOf(document.activeElement);
@@ -22,7 +26,6 @@ function move(by) {
   const next = items[Math.max(0, Math.min(items.length - 1, at < 0 ? 0 : at + by))];
   next.focus();
   next.scrollIntoView({ block: "nearest" });
-  if (page() === "run") next.click();
 }
 
 function open() {
@@ -54,12 +57,17 @@ function help() {
 }
 
 const keys = {
-  "/": () => document.getElementById("q")?.focus(),
+  "/": () => (document.getElementById("q") ?? document.getElementById("find"))?.focus(),
   j: () => move(1),
   k: () => move(-1),
   o: open,
   n: () => first("[data-new]")?.click(),
   f: () => page() === "run" && document.getElementById("follow") && follow(),
+  h: () => page() === "run" && foldHere(true),
+  l: () => page() === "run" && foldHere(false),
+  e: () => page() === "run" && jump("error"),
+  p: () => page() === "run" && jump("approval"),
+  m: () => page() === "run" && jump("cost"),
   a: approve,
   r: reject,
   "?": help,
