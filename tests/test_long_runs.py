@@ -86,15 +86,15 @@ def test_the_page_takes_the_same_few_queries_for_runs_of_any_length(
     page: Client, steps: int, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     run = a_long_run(steps)
-    # session, user, run, steps, approvals, (the last turn of a long run), step, its turn, its events, tickets,
-    # checks, evidence, forks, pending, unknown, permissions (2)
+    # session, user, run, steps, approvals, (the last turn of a long run), step, its turn, its events,
+    # tickets, checks, evidence, forks, pending, unknown, permissions (2)
     with django_assert_num_queries(16 + (steps == LONG)):
         assert page.get(run.get_absolute_url()).status_code == 200
     # session, user, run, steps, approvals
     with django_assert_num_queries(5):
         assert page.get(f"{run.get_absolute_url()}sections/1/").status_code == 200
-    # session, user, run, steps, approvals, step, its approval, its events, tickets, checks, evidence, forks
-    with django_assert_num_queries(12):
+    # session, user, run, step, its approval, its events
+    with django_assert_num_queries(6):
         panel = page.get(
             f"{run.get_absolute_url()}?step=2", headers={"HX-Request": "true", "HX-Target": "panel"}
         )

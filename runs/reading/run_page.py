@@ -135,6 +135,28 @@ class RunPageView:
         return NOBODY if self.unattended else _notice(self.run)
 
 
+@dataclass(frozen=True)
+class PanelView:
+    """One step for the panel alone, in the words of the whole page."""
+
+    run: Run
+    detail: StepDetail
+
+    @property
+    def shown_seq(self) -> int:
+        return self.detail.step.seq
+
+    @property
+    def following(self) -> bool:
+        return False
+
+
+def read_panel(run: Run, seq: int, *, viewer: User, now: datetime) -> PanelView | None:
+    """This step for the panel, without the trace beside it; None when the run has no such step."""
+    detail = read_step(run, seq, viewer=viewer, now=now)
+    return PanelView(run, detail) if detail else None
+
+
 def read_run_page(
     run: Run, *, selected: int | None, viewer: User, now: datetime, wanted: Collection[int] = ()
 ) -> RunPageView:

@@ -18,7 +18,7 @@ from runs.models import Run
 from runs.reading.export import log_text
 from runs.reading.finding import find_in_run
 from runs.reading.jumps import NAMES, find_step
-from runs.reading.run_page import read_run_page
+from runs.reading.run_page import read_panel, read_run_page
 from runs.reading.runs import RunQuery, newest_cursor, read_facets, read_page
 from runs.reading.trace import find_run, read_trace
 from runs.reading.workers import count_unattended
@@ -77,21 +77,18 @@ def run_new(request: HttpRequest) -> HttpResponse:
 @allow(*READ)
 def run_page(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
     """One run, live. `?step=7` shows that step beside the trace, `?section=3` that part of a long trace."""
-    run = _run(request_id)
-    section = _number(request.GET.get("section", ""))
-    page = read_run_page(
-        run,
-        selected=_number(request.GET.get("step", "")),
-        viewer=viewer_of(request),
-        now=timezone.now(),
-        wanted=() if section is None else {section},
-    )
+    run, viewer, now = _run(request_id), viewer_of(request), timezone.now()
+    selected = _number(request.GET.get("step", ""))
     fragment = request.headers.get("HX-Target") == "panel" and "HX-Request" in request.headers
-    template = "runs/run.html#panel" if fragment else "runs/run.html"
-    context: dict[str, Any] = {"page": page}
+    panel = read_panel(run, selected, viewer=viewer, now=now) if fragment and selected else None
+    context: dict[str, Any] = {"page": panel}
+    if panel is None:
+        section = _number(request.GET.get("section", ""))
+        wanted = () if section is None else {section}
+        context["page"] = read_run_page(run, selected=selected, viewer=viewer, now=now, wanted=wanted)
     if (words := request.GET.get("find", "")) and not fragment:
         context["found"] = find_in_run(run, words, _number(request.GET.get("after", "")) or 0)
-    response = render(request, template, context)
+    response = render(request, "runs/run.html#panel" if fragment else "runs/run.html", context)
     response["Vary"] = "HX-Request, HX-Target"
     response["Cache-Control"] = "no-store"
     return response
