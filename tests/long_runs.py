@@ -6,13 +6,15 @@ import json
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from django.core.management.color import no_style
+from django.db import connection
 from django.utils import timezone
 
 from runs.models import Run, RunStatus, Step, StepKind, StepStatus
 from tests.factories import a_run
 
 CALLS = 2  # of each turn
-BATCH = 5_000
+OWN = 3_000  # so many steps have texts and times of their own; those after them repeat the first
 RESULT = json.dumps(
     {"status": "ok", "summary": "12 series", "data": {"points": [[n, n * 7 % 31] for n in range(120)]}}
 )
@@ -23,9 +25,15 @@ def a_long_run(steps: int, *, status: RunStatus = RunStatus.SUCCEEDED, question:
     run = a_run(question)
     start = timezone.now() - timedelta(seconds=steps + 5)
     first = (Step.objects.order_by("-pk").values_list("pk", flat=True).first() or 0) + 1
-    made = [_step(run, first, seq, start + timedelta(seconds=seq)) for seq in range(1, steps + 1)]
-    for begin in range(0, steps, BATCH):
-        Step.objects.bulk_create(made[begin : begin + BATCH])
+    own = min(steps, OWN)
+    Step.objects.bulk_create(
+        _step(run, first, seq, start + timedelta(seconds=seq)) for seq in range(1, own + 1)
+    )
+    for further in range(own, steps, own):
+        _repeat(run, further, own=min(own, steps - further))
+    with connection.cursor() as cursor:
+        for statement in connection.ops.sequence_reset_sql(no_style(), [Step]):
+            cursor.execute(statement)
     turns = (steps + CALLS) // (CALLS + 1)
     Run.objects.filter(pk=run.pk).update(
         status=status,
@@ -41,6 +49,23 @@ def a_long_run(steps: int, *, status: RunStatus = RunStatus.SUCCEEDED, question:
         final_response="The pool leaked, see ev_02." if status == RunStatus.SUCCEEDED else "",
     )
     return Run.objects.get(pk=run.pk)
+
+
+def _repeat(run: Run, further: int, *, own: int) -> None:
+    """The first steps once more behind themselves, copied in the database."""
+    moved = {"id", "parent_id", "seq"}
+    columns = [field.column for field in Step._meta.concrete_fields]
+    values = {
+        "tool_use_id": f"CASE tool_use_id WHEN '' THEN '' ELSE tool_use_id || '_{further}' END",
+        **{column: f"{column} + {further}" for column in moved},
+    }
+    chosen = ", ".join(values.get(column, f'"{column}"') for column in columns)
+    names = ", ".join(f'"{column}"' for column in columns)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO runs_step ({names}) SELECT {chosen} FROM runs_step WHERE run_id = %s AND seq <= %s",
+            [run.pk, own],
+        )
 
 
 def _step(run: Run, first: int, seq: int, at: datetime) -> Step:
