@@ -52,7 +52,9 @@ class Writing:
             "/", "/runs/new", page, f"{page}?step=50&find=look",
             waiting.get_absolute_url(), a_long_run(450).get_absolute_url(), "/approvals/",
             f"/approvals/{approval.pk}/", "/approvals/history/", "/approvals/reviewing/",
-            "/approvals/unknown/", "/approvals/decided/", "/notifications/", "/notifications/new", "/notifications/deliveries/",
+            "/approvals/unknown/", "/approvals/decided/", "/notifications/", "/notifications/new",
+            "/notifications/deliveries/", "/agents/", "/agents/incident/", "/tools/", "/tools/get_metrics/",
+            "/errors/",
             "/costs/", "/budgets/", "/tickets/", "/tickets/INC-1/", "/workers/", "/sign-in/",
         ]  # fmt: skip
         return " ".join(addresses)

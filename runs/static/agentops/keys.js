@@ -8,7 +8,7 @@ const MOVES = {
   runs: { items: ".runs .q" },
   approvals: { items: "#queue h3 a" },
 };
-const PLACES = { r: "/", a: "/approvals/", c: "/costs/", t: "/tickets/", w: "/workers/" };
+const PLACES = { r: "/", a: "/approvals/", c: "/costs/", t: "/tickets/", w: "/workers/", e: "/errors/", l: "/tools/", i: "/agents/" };
 
 const page = () => document.querySelector("[data-page]")?.dataset.page;
 const visible = (node) => node && node.offsetParent !== null;
