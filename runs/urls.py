@@ -7,6 +7,7 @@ from django.urls import path
 from runs.views import (
     approvals,
     budgets,
+    compare,
     controls,
     costs,
     health,
@@ -25,6 +26,7 @@ from runs.views import (
 urlpatterns = [
     path("", runs.run_list, name="runs"),
     path("runs/new", runs.run_new, name="run-new"),
+    path("runs/compare/", compare.compare, name="compare"),
     path("runs/<uuid:request_id>/", runs.run_page, name="run"),
     path("runs/<uuid:request_id>/cancel", controls.cancel, name="run-cancel"),
     path("runs/<uuid:request_id>/pause", controls.pause, name="run-pause"),

@@ -54,7 +54,7 @@ class Writing:
             f"/approvals/{approval.pk}/", "/approvals/history/", "/approvals/reviewing/",
             "/approvals/unknown/", "/approvals/decided/", "/notifications/", "/notifications/new",
             "/notifications/deliveries/", "/agents/", "/agents/incident/", "/tools/", "/tools/get_metrics/",
-            "/errors/",
+            "/errors/", f"/runs/compare/?left={finished.pk}&right={waiting.pk}", "/runs/compare/",
             "/costs/", "/budgets/", "/tickets/", "/tickets/INC-1/", "/workers/", "/sign-in/",
         ]  # fmt: skip
         return " ".join(addresses)

@@ -18,6 +18,7 @@ SECTIONS = {
     "runs": "runs",
     "run": "runs",
     "run-new": "runs",
+    "compare": "runs",
     "approvals": "approvals",
     "approval": "approvals",
     "approvals-history": "approvals",
