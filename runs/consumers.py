@@ -24,10 +24,10 @@ from django.utils import timezone
 from runs.forms import REASONS
 from runs.reading.outcomes import count_unknown
 from runs.reading.queue import count_pending, pending_pks, read_card, read_tickets
-from runs.reading.run_page import RunPageView, read_run_page
+from runs.reading.run_page import RunPageView, read_live_page
 from runs.reading.run_rows import RunRow, read_rows
 from runs.reading.runs import Cursor, RunQuery, count_newer, read_facets
-from runs.reading.trace import ending_sections, find_run
+from runs.reading.trace import find_run
 from runs.reading.trace_changes import TraceMemory
 from runs.reading.workers import count_unattended, read_workers
 from runs.watching import GROUP, hold_watch, release_watch
@@ -170,6 +170,7 @@ class RunConsumer(LiveConsumer):
 
     def prepare(self, parameters: dict[str, str]) -> None:
         self.selected = _number(parameters.get("step", ""))
+        self.talks = parameters.get("view") == "conversation"
         self.memory = TraceMemory()
 
     def concerns(self, run_ids: Iterable[int]) -> bool:
@@ -194,9 +195,7 @@ class RunConsumer(LiveConsumer):
         if run is None:
             raise Closed(GONE)
         self.run_pk = run.pk
-        page = read_run_page(
-            run, selected=self.selected, wanted=ending_sections(run), viewer=viewer, now=timezone.now()
-        )
+        page = read_live_page(run, selected=self.selected, talks=self.talks, viewer=viewer)
         context = {"page": page, "viewer": viewer}
         frames = self._trace(page, context)
         for part in ("head", "notice", "controls", "verdict", "panel"):

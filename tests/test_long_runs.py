@@ -11,6 +11,7 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
+from runs import actions
 from runs.models import Run, RunStatus, Step
 from runs.reading.payloads import BEGINNING, PIECE, WHOLE
 from runs.reading.trace import SECTION_STEPS, read_trace
@@ -99,6 +100,36 @@ def test_the_page_takes_the_same_few_queries_for_runs_of_any_length(
             f"{run.get_absolute_url()}?step=2", headers={"HX-Request": "true", "HX-Target": "panel"}
         )
         assert panel.status_code == 200
+
+
+# ------------------------------------------------------------- conversation
+
+
+def test_the_same_rows_are_read_as_a_conversation(
+    page: Client, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    run = a_long_run(LONG)
+    evil = "<script>alert(1)</script>"
+    Step.objects.filter(run=run, seq=1).update(text=evil, reasoning=evil)
+    Step.objects.filter(run=run, seq=2).update(arguments=evil, result=evil + "x" * 500_000)
+    address = f"{run.get_absolute_url()}?view=conversation"
+    html = html_of(page, address)
+    assert shown(html) == list(range(1, SECTION_STEPS + 1))
+    assert html.count("&lt;script&gt;") == 4 and "<script>alert" not in html
+    assert len(html) < 800_000
+    assert 'href="?section=2&amp;view=conversation#section-2"' in html
+    assert "Turn at step 4: let me look further." in html and "I wonder about step 4." in html
+    with django_assert_num_queries(5):
+        part = html_of(page, f"{run.get_absolute_url()}sections/2/?view=conversation")
+    assert f"Turn at step {SECTION_STEPS + 2}: let me" in part
+
+
+def test_a_conversation_shows_what_streams(page: Client) -> None:
+    lease = a_lease(a_run())
+    step = an_attempt(lease)
+    actions.save_draft(lease, step, "The pool is <b>full")
+    html = html_of(page, f"{step.run.get_absolute_url()}?view=conversation")
+    assert html.count("The pool is &lt;b&gt;full") == 2, "in its row and in the panel"
 
 
 # ----------------------------------------------------------------- payloads

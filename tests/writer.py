@@ -49,7 +49,7 @@ class Writing:
         )  # fmt: skip
         page = finished.get_absolute_url()
         addresses = [
-            "/", "/runs/new", page, f"{page}?step=50&find=look",
+            "/", "/runs/new", page, f"{page}?step=50&find=look", f"{page}?view=conversation",
             waiting.get_absolute_url(), a_long_run(450).get_absolute_url(), "/approvals/",
             f"/approvals/{approval.pk}/", "/approvals/history/", "/approvals/reviewing/",
             "/approvals/unknown/", "/approvals/decided/", "/notifications/", "/notifications/new",

@@ -11,11 +11,12 @@ from functools import cached_property
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.utils import timezone
 
 from runs.models import Run, RunStatus, Step, StepKind
 from runs.models.budget import REASON
 from runs.reading.steps import StepDetail, read_step
-from runs.reading.trace import Trace, read_trace, section_of
+from runs.reading.trace import Trace, ending_sections, read_trace, section_of
 from runs.reading.workers import is_unattended
 from tools.models import Ticket
 
@@ -69,6 +70,7 @@ class RunPageView:
     checks: tuple[Check, ...]
     evidence: dict[str, str]  # evidence id -> address of its step, also in the runs it continues
     forks: tuple[Run, ...]  # runs that go on from a step of this one
+    talks: bool = False  # read as a conversation, with what was said in each step
     unattended: bool = False  # it waits for a worker, and none is running
 
     @property
@@ -158,7 +160,13 @@ def read_panel(run: Run, seq: int, *, viewer: User, now: datetime) -> PanelView 
 
 
 def read_run_page(
-    run: Run, *, selected: int | None, viewer: User, now: datetime, wanted: Collection[int] = ()
+    run: Run,
+    *,
+    selected: int | None,
+    viewer: User,
+    now: datetime,
+    wanted: Collection[int] = (),
+    talks: bool = False,
 ) -> RunPageView:
     """The page with this step in its panel; a step that does not exist falls back to the live one.
 
@@ -168,7 +176,7 @@ def read_run_page(
         selected = None
     if selected is not None and not wanted:
         wanted = {section_of(selected)}
-    trace = read_trace(run, viewer=viewer, now=now, wanted=wanted)
+    trace = read_trace(run, viewer=viewer, now=now, wanted=wanted, talks=talks)
     shown = selected if selected is not None else trace.current_seq
     detail = read_step(run, shown, viewer=viewer, now=now) if shown is not None else None
     tickets = Ticket.objects.filter(request_id=str(run.request_id)).order_by("pk")
@@ -176,6 +184,7 @@ def read_run_page(
         trace=trace,
         detail=detail,
         selected=selected,
+        talks=talks,
         tickets=tuple(tickets.values_list("reference", flat=True)[:5]),
         checks=_checks(run) if run.final_response else (),
         evidence=_evidence(run) if run.final_response else {},
@@ -183,6 +192,18 @@ def read_run_page(
         forks=tuple(
             run.forks.only("pk", "request_id", "parent_run", "copied_steps").order_by("pk")[:MAX_FORKS]
         ),
+    )
+
+
+def read_live_page(run: Run, *, selected: int | None, talks: bool, viewer: User) -> RunPageView:
+    """The page as it is now for its live updates: of the trace the end alone, the rest is settled."""
+    return read_run_page(
+        run,
+        selected=selected,
+        viewer=viewer,
+        now=timezone.now(),
+        wanted=ending_sections(run),
+        talks=talks,
     )
 
 

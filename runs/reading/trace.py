@@ -7,7 +7,7 @@ places for the others, which the browser fills when the reader comes near, and w
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
@@ -20,12 +20,14 @@ from django.db.models import Q
 from runs.models import Approval, Run, Step, StepKind
 from runs.reading.asks import Ask, with_votes
 from runs.reading.timescale import Scale, build_scale, percent_text
-from runs.reading.trace_rows import Row, RowBuilder, busy, extent, light, worth_watching
+from runs.reading.trace_rows import Row, RowBuilder, busy, extent, light, with_words, worth_watching
 
 SECTION_STEPS = 200
 # Steps so close to the end of a live run may still change; what stands before them is settled.
 UNSETTLED_STEPS = 100
-ROW_HEIGHT = 30  # pixels, as in the stylesheet: what a place keeps free for a row
+# Pixels that a place keeps free for a row: as in the stylesheet, and about what a step takes that talks.
+ROW_HEIGHT = 30
+TALK_HEIGHT = 96
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,12 @@ class Section:
     is_open: bool  # its rows may still change, or get more
     rows: tuple[Row, ...] | None = None
     scale: Scale | None = None
+    row_height: int = ROW_HEIGHT
 
     @property
     def height(self) -> int:
         """Pixels of its place."""
-        return (self.last - self.first + 1) * ROW_HEIGHT
+        return (self.last - self.first + 1) * self.row_height
 
 
 @dataclass(frozen=True)
@@ -133,18 +136,25 @@ def ending_sections(run: Run) -> frozenset[int]:
 
 
 def read_trace(
-    run: Run, *, viewer: User, now: datetime, wanted: Collection[int] = (), and_open: bool = True
+    run: Run,
+    *,
+    viewer: User,
+    now: datetime,
+    wanted: Collection[int] = (),
+    and_open: bool = True,
+    talks: bool = False,
 ) -> Trace:
     """The trace of this run as it is now, with the rows of the `wanted` sections and of those still open.
 
-    Without any, those of the first. Three queries (steps, approvals, votes with voters); four when the last
-    section is not read.
+    Without any, those of the first. `talks`: with what was said in each step.
+
+    Three queries (steps, approvals, votes with voters); four when the last section is not read.
     """
-    places = _places(run)
+    places = _places(run, TALK_HEIGHT if talks else ROW_HEIGHT)
     read = {place.number for place in places if (and_open and place.is_open) or place.number in wanted}
     read = read or {place.number for place in places[:1]}
     chosen = [place for place in places if place.number in read]
-    steps = _steps(run, chosen)
+    steps = _steps(run, chosen, talks=talks)
     approvals = _approvals(run, chosen, places)
     asks: list[Ask] = []
     sections = []
@@ -163,7 +173,7 @@ def read_trace(
     )
 
 
-def _places(run: Run) -> list[Section]:
+def _places(run: Run, row_height: int) -> list[Section]:
     count = run.step_count
     open_ones = frozenset() if run.is_ended else ending_sections(run)
     return [
@@ -172,19 +182,21 @@ def _places(run: Run) -> list[Section]:
             first=(number - 1) * SECTION_STEPS + 1,
             last=min(count, number * SECTION_STEPS),
             is_open=number in open_ones,
+            row_height=row_height,
         )
         for number in range(1, section_of(count) + 1 if count else 1)
     ]
 
 
-def _steps(run: Run, places: Sequence[Section]) -> list[Step]:
+def _steps(run: Run, places: Sequence[Section], *, talks: bool) -> list[Step]:
     """The steps of these sections."""
     if not places:
         return []
     ranges = Q(pk__in=())
     for place in places:
         ranges |= Q(seq__range=(place.first, place.last))
-    return list(light(run.steps.filter(ranges)))
+    rows = light(run.steps.filter(ranges))
+    return list(with_words(rows) if talks else rows)
 
 
 def _approvals(run: Run, chosen: Sequence[Section], places: Sequence[Section]) -> dict[int, Approval]:
@@ -221,7 +233,7 @@ def _filled(
     builder = RowBuilder(run, scale, approvals, viewer, now, end)
     rows = builder.rows(steps)
     asks.extend(builder.asks)
-    return Section(place.number, place.first, place.last, place.is_open, rows, scale)
+    return replace(place, rows=rows, scale=scale)
 
 
 def _current(run: Run, steps: Sequence[Step], read: Collection[int]) -> int | None:

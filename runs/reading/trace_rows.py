@@ -9,7 +9,8 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.contrib.auth.models import User
-from django.db.models import Case, CharField, F, QuerySet, Value, When
+from django.db.models import Case, CharField, F, QuerySet, TextField, Value, When
+from django.db.models.functions import Left
 
 from runs.models import Approval, Run, Step, StepKind, StepStatus
 from runs.reading.asks import Ask, ask_of
@@ -22,6 +23,10 @@ SHOWN = (
     "ended_at", "error_kind", "cost_usd", "input_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
     "cache_read_tokens", "output_tokens",
 )  # fmt: skip
+# Characters of a step that a conversation shows.
+SAID_TEXT = 4_000
+SAID_REASONING = 2_000
+SAID_PAYLOAD = 600
 OPEN_STATUSES = frozenset({StepStatus.RUNNING, StepStatus.EXECUTING})
 FAILED_STATUSES = frozenset({StepStatus.FAILED, StepStatus.UNKNOWN})
 
@@ -38,6 +43,17 @@ class Bar:
     @property
     def is_open(self) -> bool:
         return not self.end
+
+
+@dataclass(frozen=True)
+class Said:
+    """What was said in a step, for reading the run as a conversation: beginnings, the panel has the rest."""
+
+    reasoning: str
+    text: str
+    arguments: str
+    result: str
+    is_streaming: bool
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,7 @@ class Row:
     ask: Ask | None
     children: tuple[Row, ...]
     is_orphan: bool = False  # its parent stands in an earlier section
+    said: Said | None = None  # read for the conversation only
 
     @property
     def shows_time(self) -> bool:
@@ -87,6 +104,18 @@ def light(steps: QuerySet[Step]) -> QuerySet[Step]:
         output_field=CharField(),
     )
     return steps.only(*SHOWN).annotate(acts=acts).order_by("seq")
+
+
+def with_words(steps: QuerySet[Step]) -> QuerySet[Step]:
+    """The same rows with the beginnings of what was said; of a turn that streams, the end."""
+    streams = When(status=StepStatus.RUNNING, then=F("draft"))
+    return steps.annotate(
+        said_reasoning=Left("reasoning", SAID_REASONING),
+        said_text=Left("text", SAID_TEXT),
+        said_arguments=Left("arguments", SAID_PAYLOAD),
+        said_result=Left("result", SAID_PAYLOAD),
+        said_draft=Case(streams, default=Value(""), output_field=TextField()),
+    )
 
 
 def worth_watching(step: Step) -> int:
@@ -170,6 +199,7 @@ class RowBuilder:
             ask=ask,
             children=tuple(self._row(child, children, inside=True) for child in children.get(step.pk, ())),
             is_orphan=step.parent_id is not None and not inside,
+            said=_said(step),
         )
 
     def _bars(self, step: Step, approval: Approval | None) -> list[Bar]:
@@ -198,6 +228,18 @@ def _work(step: Step, approval: Approval | None) -> list[tuple[datetime, datetim
     if step.status in {StepStatus.READY, StepStatus.REFUSED}:
         return []
     return [(step.started_at, step.ended_at)]
+
+
+def _said(step: Step) -> Said | None:
+    if not hasattr(step, "said_text"):
+        return None
+    words = {
+        name: str(getattr(step, f"said_{name}")) for name in ("reasoning", "text", "arguments", "result")
+    }
+    streams = step.status == StepStatus.RUNNING
+    if streams:
+        words["text"] = str(getattr(step, "said_draft", ""))[-SAID_TEXT:]
+    return Said(**words, is_streaming=streams)
 
 
 def _icon(step: Step) -> str:

@@ -76,7 +76,10 @@ def run_new(request: HttpRequest) -> HttpResponse:
 
 @allow(*READ)
 def run_page(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
-    """One run, live. `?step=7` shows that step beside the trace, `?section=3` that part of a long trace."""
+    """One run, live. `?step=7` shows that step beside the trace, `?section=3` that part of a long trace.
+
+    `?view=conversation` shows the same rows with what was said in them.
+    """
     run, viewer, now = _run(request_id), viewer_of(request), timezone.now()
     selected = _number(request.GET.get("step", ""))
     fragment = request.headers.get("HX-Target") == "panel" and "HX-Request" in request.headers
@@ -85,7 +88,9 @@ def run_page(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
     if panel is None:
         section = _number(request.GET.get("section", ""))
         wanted = () if section is None else {section}
-        context["page"] = read_run_page(run, selected=selected, viewer=viewer, now=now, wanted=wanted)
+        context["page"] = read_run_page(
+            run, selected=selected, viewer=viewer, now=now, wanted=wanted, talks=_talks(request)
+        )
     if (words := request.GET.get("find", "")) and not fragment:
         context["found"] = find_in_run(run, words, _number(request.GET.get("after", "")) or 0)
     response = render(request, "runs/run.html#panel" if fragment else "runs/run.html", context)
@@ -98,11 +103,14 @@ def run_page(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
 def run_section(request: HttpRequest, request_id: uuid.UUID, number: int) -> HttpResponse:
     """One section of a long trace, for the place that the page keeps for it."""
     run = _run(request_id)
-    trace = read_trace(run, viewer=viewer_of(request), now=timezone.now(), wanted={number}, and_open=False)
+    talks = _talks(request)
+    trace = read_trace(
+        run, viewer=viewer_of(request), now=timezone.now(), wanted={number}, and_open=False, talks=talks
+    )
     section = next((one for one in trace.sections if one.number == number), None)
     if section is None:
         raise Http404(f"Run {run.pk} has no section {number}.")
-    context = {"page": {"trace": trace, "run": run}, "section": section}
+    context = {"page": {"trace": trace, "run": run, "talks": talks}, "section": section}
     response = render(request, "runs/section.html", context)
     response["Cache-Control"] = "no-store"
     return response
@@ -143,6 +151,11 @@ def _run(request_id: uuid.UUID) -> Run:
     if run is None:
         raise Http404(f"There is no run {request_id}. It may be in another installation.")
     return run
+
+
+def _talks(request: HttpRequest) -> bool:
+    """Whether the run is to be read as a conversation."""
+    return request.GET.get("view") == "conversation"
 
 
 def _number(text: str) -> int | None:

@@ -10,7 +10,7 @@ function isPlace(section) {
 }
 
 function address(number) {
-  return `${location.pathname}sections/${number}/`;
+  return `${location.pathname}sections/${number}/${list().classList.contains("talk") ? "?view=conversation" : ""}`;
 }
 
 /** Read a section into its place. Resolves to the section once its rows are there, or to null. */
@@ -69,7 +69,8 @@ function empty(section) {
   Object.assign(place.dataset, { section: section.dataset.section, steps: section.dataset.steps });
   const link = document.createElement("a");
   link.className = "place-link";
-  link.href = `?section=${place.dataset.section}#${place.id}`;
+  const view = list().classList.contains("talk") ? "&view=conversation" : "";
+  link.href = `?section=${place.dataset.section}${view}#${place.id}`;
   link.textContent = `Steps ${Number(first).toLocaleString("en")} to ${Number(last).toLocaleString("en")}`;
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("class", "room");

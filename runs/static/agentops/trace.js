@@ -10,6 +10,13 @@ const isLive = () => Boolean(document.querySelector(".section[data-open]") ?? do
 let below = false;
 let chosen = Number(new URLSearchParams(location.search).get("step")) || null;
 
+/** The address of this page with another step; the view stays, what was found or which part was read does not. */
+function address(step) {
+  const view = new URLSearchParams(location.search).get("view");
+  const query = new URLSearchParams({ ...(step && { step }), ...(view && { view }) }).toString();
+  return query ? `?${query}` : location.pathname;
+}
+
 function mark() {
   const step = panel()?.dataset.step;
   for (const marked of document.querySelectorAll("#steps .row[aria-current]")) {
@@ -28,7 +35,7 @@ function choose(step) {
 /** Follow the live step again, and the end of the trace. */
 export function follow() {
   choose(null);
-  history.replaceState(null, "", location.pathname);
+  history.replaceState(null, "", address(null));
   mark();
   held = true;
   toEnd();
@@ -38,8 +45,8 @@ export function follow() {
 export function show(step) {
   if (Number(panel()?.dataset.step) === step && chosen === step) return;
   choose(step);
-  history.pushState(null, "", `?step=${step}`);
-  htmx.ajax("GET", `?step=${step}`, { target: "#panel", swap: "morph" });
+  history.pushState(null, "", address(step));
+  htmx.ajax("GET", address(step), { target: "#panel", swap: "morph" });
 }
 
 /** Go to a step wherever it is: read its section, bring it into view, show it. */
@@ -47,7 +54,7 @@ export async function goTo(step) {
   await sectionOf(step);
   const found = row(step);
   if (!found) {
-    location.assign(`?step=${step}#row-${step}`);
+    location.assign(`${address(step)}#row-${step}`);
     return;
   }
   unfoldTo(found);
@@ -165,7 +172,7 @@ if (page()) {
     else {
       const step = Number(panel().dataset.step);
       choose(step);
-      history.replaceState(null, "", `?step=${step}`);
+      history.replaceState(null, "", address(step));
     }
   });
   for (const type of ["wheel", "touchmove", "keydown"]) document.addEventListener(type, letGo, { passive: true });
