@@ -224,10 +224,9 @@ def _evidence(run: Run) -> dict[str, str]:
 def _checks(run: Run) -> tuple[Check, ...]:
     """The verification each executed change reported in its result."""
     decided = run.approvals.filter(redeemed_at__isnull=False)  # no change runs without one
-    changes = run.steps.filter(kind=StepKind.TOOL, pk__in=decided.values("step_id"))
+    changes = Step.objects.filter(pk__in=list(decided.values_list("step_id", flat=True)))
     if run.copied_steps:  # a fork has the changes of its parent without their approvals
-        copied = run.steps.filter(kind=StepKind.TOOL, effect="destructive", seq__lte=run.copied_steps)
-        changes |= copied
+        changes |= run.steps.filter(kind=StepKind.TOOL, effect="destructive", seq__lte=run.copied_steps)
     shown = changes.filter(result__gt="").order_by("seq").only("seq", "name", "result")
     return tuple(check for step in shown[:MAX_CHECKS] if (check := _check(step)) is not None)
 
