@@ -27,8 +27,9 @@ from runs.reading.budgets import read_budgets, read_changes
 from runs.reading.outcomes import count_unknown
 from runs.reading.queue import count_pending, pending_pks, read_card, read_tickets
 from runs.reading.rechecks import read_relapses
-from runs.reading.run_page import RunPageView, read_run_page
-from runs.reading.trace import Row, find_run
+from runs.reading.run_page import RunPageView, read_live_page
+from runs.reading.trace import find_run
+from runs.reading.trace_changes import TraceMemory
 from runs.reading.workers import read_workers
 from runs.watching import GROUP, hold_watch, release_watch
 
@@ -169,6 +170,8 @@ class RunConsumer(LiveConsumer):
 
     def prepare(self, parameters: dict[str, str]) -> None:
         self.selected = number_of(parameters.get("step", ""))
+        self.talks = parameters.get("view") == "conversation"
+        self.memory = TraceMemory()
 
     def concerns(self, run_ids: Iterable[int]) -> bool:
         return self.run_pk is None or self.run_pk in run_ids
@@ -187,7 +190,7 @@ class RunConsumer(LiveConsumer):
         if run is None:
             raise Closed(GONE)
         self.run_pk = run.pk
-        page = read_run_page(run, selected=self.selected, viewer=viewer, now=timezone.now())
+        page = read_live_page(run, selected=self.selected, talks=self.talks, viewer=viewer)
         context = {"page": page, "viewer": viewer}
         frames = self._trace(page, context)
         for part in ("head", "notice", "controls", "verdict", "panel"):
@@ -195,20 +198,14 @@ class RunConsumer(LiveConsumer):
         return frames
 
     def _trace(self, page: RunPageView, context: dict[str, Any]) -> list[str]:
-        """The axis and the turns that changed; all turns when there are new ones."""
-        rows = page.trace.rows
-        scale = page.trace.scale
-        key = (scale.width, scale.gaps if not scale.live else len(scale.gaps), scale.cap_seconds)
-        frames = self.changed("axis", key, "runs/run.html#axis", context)
-        before: dict[int, Row] = self.sent.get("rows", {})
-        self.sent["rows"] = {row.pk: row for row in rows}
-        if list(before) != [row.pk for row in rows] or "steps" not in self.sent or frames:
-            self.sent["steps"] = True
-            return [*frames, render_to_string("runs/run.html#steps", {**context, "oob": True})]
-        for row in rows:
-            if before[row.pk] != row:
-                frames.append(render_to_string("runs/turn.html", {**context, "row": row, "oob": True}))
-        return frames
+        """The parts of the trace that changed; all of it at first."""
+        return [
+            render_to_string(
+                changed.template,
+                {**context, "section": changed.section, "row": changed.row, "oob": True},
+            )
+            for changed in self.memory.changes(page.trace)
+        ]
 
 
 class QueueConsumer(LiveConsumer):

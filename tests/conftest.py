@@ -130,6 +130,7 @@ class Installation:
             **environment,
         }
         self._started: list[subprocess.Popen[str]] = []
+        self.web: subprocess.Popen[str] | None = None
 
     def command(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run one manage.py command to its end."""
@@ -157,8 +158,8 @@ class Installation:
         self._started.append(process)
         return process
 
-    def serve(self) -> str:
-        """Start the web process alone; returns its address."""
+    def serve(self, port: int = 0) -> str:
+        """Start the web process alone, at this port or a free one; returns its address."""
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -166,7 +167,7 @@ class Installation:
                 "uvicorn",
                 "agentops.asgi:application",
                 "--port",
-                "0",
+                str(port),
                 "--lifespan",
                 "off",
             ],
@@ -178,6 +179,7 @@ class Installation:
             text=True,
         )
         self._started.append(process)
+        self.web = process
         line = wait_for_line(process, "running on")
         found = re.search(r"http://[\d.]+:\d+", line)
         assert found, line

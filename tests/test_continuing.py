@@ -97,6 +97,7 @@ def test_a_run_that_becomes_too_long_is_continued_to_the_answer(
     assert f"Open run {second.pk}" in page and "Handed over" in page and "Retry from" not in page
     page = client.get(second.get_absolute_url()).content.decode()
     assert f"continues run {first.pk}" in page
+    second.final_response = f"It was the pool, see ev_01 and {ids[len(ids) - 1]}."
     evidence = read_run_page(second, selected=None, viewer=operator, now=timezone.now()).evidence
     assert evidence["ev_01"].startswith(first.get_absolute_url()) and evidence[ids[len(ids) - 1]][0] == "?"
     assert "Continued" in client.get(reverse("runs")).content.decode()

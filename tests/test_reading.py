@@ -356,6 +356,7 @@ def test_a_read_does_not_chase_the_reasoning_off_the_panel(operator: User) -> No
     run = Run.objects.get(pk=lease.run_id)
     assert read_trace(run, viewer=operator, now=timezone.now()).current_seq == 1
     an_attempt(lease)
+    run.refresh_from_db()
     assert read_trace(run, viewer=operator, now=timezone.now()).current_seq == 3
 
 

@@ -114,6 +114,11 @@ class Step(models.Model):
             models.Index(  # the lane of unknown outcomes, and its count on every page
                 fields=["started_at"], condition=Q(status="unknown"), name="step_unknown"
             ),
+            models.Index(  # the page of errors: only what fails is written to it
+                fields=["-ended_at"],
+                condition=Q(status__in=["failed", "unknown"], ended_at__isnull=False),
+                name="step_failures",
+            ),
             models.Index(  # the cost report
                 fields=["ended_at"], condition=Q(kind="model"), name="step_charges"
             ),

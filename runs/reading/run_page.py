@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
 from django.contrib.auth.models import User
+from django.utils import timezone
 
-from runs.models import COOLING_OFF, Run, RunStatus, StepKind
+from runs.models import COOLING_OFF, Run, RunStatus, Step, StepKind
 from runs.models.budget import REASON
 from runs.reading.asks import Ask
 from runs.reading.checks import Check, check_of
 from runs.reading.queue import Card, read_card
 from runs.reading.rechecks import Look, read_looks
 from runs.reading.steps import StepDetail, read_step
-from runs.reading.trace import Trace, read_trace
+from runs.reading.trace import Trace, ending_sections, read_trace, section_of
 from runs.reading.workers import is_unattended
 from tools.models import Ticket
 
@@ -23,6 +26,9 @@ TITLE_CHARACTERS = 60
 QUESTION_CHARACTERS = 400
 MAX_FORKS = 20
 MAX_CARDS = 5  # questions of one run that are shown in full
+MAX_EVIDENCE = 100
+MAX_CHECKS = 50
+EVIDENCE = re.compile(r"\bev_\d+\b")
 STATUS_WORDS = {RunStatus.WAITING: "Waiting for a person"}
 VERDICT_WORDS = {RunStatus.SUCCEEDED: "Answered", RunStatus.STOPPED: "Stopped at a limit"}
 
@@ -58,6 +64,7 @@ class RunPageView:
     evidence: dict[str, str]  # evidence id -> address of its step, also in the runs it continues
     forks: tuple[Run, ...]  # runs that go on from a step of this one
     cards: tuple[Card, ...] = ()  # of the questions that are open
+    talks: bool = False  # read as a conversation, with what was said in each step
     unattended: bool = False  # it waits for a worker, and none is running
 
     @property
@@ -128,11 +135,46 @@ class RunPageView:
         return NOBODY if self.unattended else _notice(self.run)
 
 
-def read_run_page(run: Run, *, selected: int | None, viewer: User, now: datetime) -> RunPageView:
-    """The page with this step in its panel; a step that does not exist falls back to the live one."""
-    trace = read_trace(run, viewer=viewer, now=now)
-    if selected not in trace.seqs:
+@dataclass(frozen=True)
+class PanelView:
+    """One step for the panel alone, in the words of the whole page."""
+
+    run: Run
+    detail: StepDetail
+
+    @property
+    def shown_seq(self) -> int:
+        return self.detail.step.seq
+
+    @property
+    def following(self) -> bool:
+        return False
+
+
+def read_panel(run: Run, seq: int, *, viewer: User, now: datetime) -> PanelView | None:
+    """This step for the panel, without the trace beside it; None when the run has no such step."""
+    detail = read_step(run, seq, viewer=viewer, now=now)
+    return PanelView(run, detail) if detail else None
+
+
+def read_run_page(
+    run: Run,
+    *,
+    selected: int | None,
+    viewer: User,
+    now: datetime,
+    wanted: Collection[int] = (),
+    talks: bool = False,
+) -> RunPageView:
+    """The page with this step in its panel; a step that does not exist falls back to the live one.
+
+    The trace has the rows of the section of that step, or of the `wanted` sections.
+    """
+    if selected is not None and not 0 < selected <= run.step_count:
         selected = None
+    if selected is not None and not wanted:
+        wanted = {section_of(selected)}
+    trace = read_trace(run, viewer=viewer, now=now, wanted=wanted, talks=talks)
     shown = selected if selected is not None else trace.current_seq
     detail = read_step(run, shown, viewer=viewer, now=now) if shown is not None else None
     tickets = Ticket.objects.filter(request_id=str(run.request_id)).order_by("pk")
@@ -140,6 +182,7 @@ def read_run_page(run: Run, *, selected: int | None, viewer: User, now: datetime
         trace=trace,
         detail=detail,
         selected=selected,
+        talks=talks,
         tickets=tuple(tickets.values_list("reference", flat=True)[:5]),
         checks=_checks(run) if run.final_response else (),
         evidence=_evidence(run) if run.final_response else {},
@@ -156,21 +199,40 @@ def read_run_page(run: Run, *, selected: int | None, viewer: User, now: datetime
     )
 
 
+def read_live_page(run: Run, *, selected: int | None, talks: bool, viewer: User) -> RunPageView:
+    """The page as it is now for its live updates: of the trace the end alone, the rest is settled."""
+    return read_run_page(
+        run,
+        selected=selected,
+        viewer=viewer,
+        now=timezone.now(),
+        wanted=ending_sections(run),
+        talks=talks,
+    )
+
+
 def _evidence(run: Run) -> dict[str, str]:
+    """Where the evidence is that the answer cites."""
     addresses: dict[str, str] = {}
+    wanted = set(EVIDENCE.findall(run.final_response)[:MAX_EVIDENCE])
     source: Run | None = run
-    while source is not None:
-        cited = source.steps.filter(kind=StepKind.TOOL, evidence_id__gt="").values_list("evidence_id", "seq")
+    while source is not None and wanted - set(addresses):
+        cited = source.steps.filter(kind=StepKind.TOOL, evidence_id__in=wanted).order_by("seq")
         page = "" if source is run else source.get_absolute_url()
-        addresses = {name: f"{page}?step={seq}" for name, seq in cited} | addresses
+        found = {name: f"{page}?step={seq}" for name, seq in cited.values_list("evidence_id", "seq")}
+        addresses = found | addresses
         source = source.parent_run if source.continues else None
     return addresses
 
 
 def _checks(run: Run) -> tuple[Check, ...]:
     """The verification each executed change reported in its result."""
-    changes = run.steps.filter(kind=StepKind.TOOL, effect="destructive", result__gt="").order_by("seq")
-    return tuple(check for step in changes if (check := check_of(step)) is not None)
+    decided = run.approvals.filter(redeemed_at__isnull=False)  # no change runs without one
+    changes = Step.objects.filter(pk__in=list(decided.values_list("step_id", flat=True)))
+    if run.copied_steps:  # a fork has the changes of its parent without their approvals
+        changes |= run.steps.filter(kind=StepKind.TOOL, effect="destructive", seq__lte=run.copied_steps)
+    shown = changes.filter(result__gt="").order_by("seq").only("seq", "name", "result")
+    return tuple(check for step in shown[:MAX_CHECKS] if (check := check_of(step)) is not None)
 
 
 def _notice(run: Run) -> Notice | None:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.db.models import F
 
 from runs.models import ApprovalState, Event, Run, Step, StepKind, StepStatus
 from runs.reading.asks import Ask, ask_of, with_votes
 from runs.reading.outcomes import Unknown, read_outcome
+from runs.reading.payloads import Payload, payload, with_beginnings
 
 MILLION = Decimal(1_000_000)
 MAX_EVENTS = 50
+MAX_COUNTED = 2_000  # steps or events of a run that are looked through for one step
+MAX_ATTEMPTS = 20
+SHOWN_PARTS = ("arguments", "result", "reasoning", "text")
 
 CLASSES = (
     ("Input", "input_tokens", "input"),
@@ -69,7 +74,25 @@ class StepDetail:
     events: tuple[StepEvent, ...]
     parent_seq: int | None
     unknown: Unknown | None  # what is known of an outcome that nobody knew
+    attempts: tuple[int, ...]  # the earlier attempts at the same turn
+    payloads: dict[str, Payload]
     decision: Decision | None = None
+
+    @property
+    def arguments(self) -> Payload:
+        return self.payloads["arguments"]
+
+    @property
+    def result(self) -> Payload:
+        return self.payloads["result"]
+
+    @property
+    def reasoning(self) -> Payload:
+        return self.payloads["reasoning"]
+
+    @property
+    def text(self) -> Payload:
+        return self.payloads["text"]
 
     @property
     def is_streaming(self) -> bool:
@@ -93,8 +116,12 @@ class StepDetail:
 
 
 def read_step(run: Run, seq: int, *, viewer: User, now: datetime) -> StepDetail | None:
-    """The step of this number in full, or None: at most five queries, ten when its outcome is unknown."""
-    step = run.steps.select_related("parent").filter(seq=seq).first()
+    """The step of this number in full, or None: at most five queries, ten when its outcome is unknown.
+
+    Of its texts at most as much as a page shows.
+    """
+    found = run.steps.filter(seq=seq).annotate(parent_seq=F("parent__seq"))
+    step = with_beginnings(found, SHOWN_PARTS).first()
     if step is None:
         return None
     step.run = run
@@ -102,17 +129,38 @@ def read_step(run: Run, seq: int, *, viewer: User, now: datetime) -> StepDetail 
         with_votes(step.approvals.order_by("-revision")).first() if step.kind == StepKind.TOOL else None
     )
     is_model = step.kind == StepKind.MODEL
-    events = _events_of(run, seq)
+    events = _events_of(run, step)
     return StepDetail(
         step=step,
-        turn=run.steps.filter(kind=StepKind.MODEL, seq__lte=seq).count() if is_model else None,
+        turn=_turn(run, seq) if is_model else None,
         ask=ask_of(approval, step_seq=seq, tool=step.name, viewer=viewer, now=now) if approval else None,
         usage=_usage(step) if is_model else (),
         events=tuple(StepEvent(one.seq, one.kind, one.actor, one.at, _note(one)) for one in events),
-        parent_seq=step.parent.seq if step.parent else None,
+        parent_seq=_parent_seq(step),
         unknown=read_outcome(step.pk) if step.status == StepStatus.UNKNOWN else None,
         decision=_decision(events) if step.kind == StepKind.TOOL else None,
+        attempts=_attempts(run, step) if is_model and step.attempt > 1 else (),
+        payloads={part: payload(step, part) for part in SHOWN_PARTS},
     )
+
+
+def _parent_seq(step: Step) -> int | None:
+    found: int | None = getattr(step, "parent_seq", None)
+    return found
+
+
+def _turn(run: Run, seq: int) -> int | None:
+    """Which turn it is; nobody counts them in a very long run."""
+    if seq > MAX_COUNTED:
+        return None
+    return run.steps.filter(kind=StepKind.MODEL, seq__lte=seq).count()
+
+
+def _attempts(run: Run, step: Step) -> tuple[int, ...]:
+    """The failed attempts right before this one, oldest first."""
+    before = run.steps.filter(kind=StepKind.MODEL, status=StepStatus.FAILED, seq__lt=step.seq)
+    seqs = before.order_by("-seq").values_list("seq", flat=True)[: min(step.attempt - 1, MAX_ATTEMPTS)]
+    return tuple(reversed(seqs))
 
 
 def _usage(step: Step) -> tuple[UsageLine, ...]:
@@ -127,9 +175,13 @@ def _usage(step: Step) -> tuple[UsageLine, ...]:
     return tuple(lines) if step.total_tokens else ()
 
 
-def _events_of(run: Run, seq: int) -> list[Event]:
-    near = run.events.filter(data__contains=f'"step":{seq}')[: 4 * MAX_EVENTS]
-    return [event for event in near if event.fields.get("step") == seq][:MAX_EVENTS]
+def _events_of(run: Run, step: Step) -> list[Event]:
+    """The events of this step. Of a very long run only those near its time are looked at."""
+    near = run.events.filter(data__contains=f'"step":{step.seq}')
+    if run.last_event > MAX_COUNTED:
+        begin = _first_since(run, step.started_at - timedelta(seconds=1))
+        near = near.filter(seq__range=(begin, begin + MAX_COUNTED))
+    return [event for event in near[: 4 * MAX_EVENTS] if event.fields.get("step") == step.seq][:MAX_EVENTS]
 
 
 def _decision(events: list[Event]) -> Decision | None:
@@ -148,6 +200,19 @@ def _decision(events: list[Event]) -> Decision | None:
         use=f"use {used['number']} of {used['uses']}" if used else "",
         has_receipt=started.get("source") in {"rule", "grant"},
     )
+
+
+def _first_since(run: Run, moment: datetime) -> int:
+    """The number of the first event from this moment on. They stand in order of time, so it is bisected."""
+    low, high = 1, run.last_event
+    while low < high:
+        middle = (low + high) // 2
+        at = run.events.filter(seq=middle).values_list("at", flat=True).first()
+        if at is not None and at < moment:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 def _note(event: Event) -> str:

@@ -58,6 +58,7 @@ class Scale:
     width: float  # seconds from edge to edge, as drawn
     idle_since: float | None
     live: bool
+    before: float = 0.0  # seconds of the run before this axis begins
 
     def drawn(self, moment: datetime) -> float:
         """Seconds on the axis, from the left edge."""
@@ -149,13 +150,16 @@ class Scale:
             if gap.start - lost < drawn:
                 real += gap.lost
             lost += gap.lost
-        return clock(real)
+        return clock(self.before + real)
 
 
-def build_scale(start: datetime, now: datetime, busy: Iterable[Interval], *, live: bool) -> Scale:
+def build_scale(
+    start: datetime, now: datetime, busy: Iterable[Interval], *, live: bool, begin: datetime | None = None
+) -> Scale:
     """The axis from `start` to `now` (the end, when it has ended). `busy` is when something ran.
 
-    Its width moves in steps, so that a growing trace is redrawn at a step and not at every second.
+    Its width moves in steps, so that a growing trace is redrawn at a step and not at every second. Labels
+    count from `begin`, where the axis shows a part of something longer.
     """
     total = max(0.0, (now - start).total_seconds())
     spans = sorted((_offset(a, start), _offset(b, start)) for a, b in busy)
@@ -170,7 +174,7 @@ def build_scale(start: datetime, now: datetime, busy: Iterable[Interval], *, liv
     wanted = max(SHORTEST_SPAN if live else 1.0, drawn * (1.03 if live else 1.0))
     step = _step(wanted)
     width = step * math.ceil(wanted / step - 1e-9)
-    return Scale(start, gaps, kept, width, idle_since, live)
+    return Scale(start, gaps, kept, width, idle_since, live, before=_offset(start, begin or start))
 
 
 def _idle(spans: Iterable[tuple[float, float]]) -> tuple[list[tuple[float, float]], float]:

@@ -1,72 +1,51 @@
-"""One run as its page shows it: figures, time axis, nested rows, questions that wait for a person."""
+"""One run as its page shows it: figures, and its rows in sections, each on a time axis of its own.
+
+A run of a usual length is one section. A long one is read and drawn one section at a time: the page holds
+places for the others, which the browser fills when the reader comes near, and which are links without it.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import User
+from django.db.models import Q
 
-from runs.models import Approval, Run, Step, StepKind, StepStatus
-from runs.reading.asks import Ask, ask_of, with_votes
+from runs.models import Approval, Run, Step, StepKind
+from runs.reading.asks import Ask, with_votes
 from runs.reading.timescale import Scale, build_scale, percent_text
+from runs.reading.trace_rows import Row, RowBuilder, busy, extent, light, with_words, worth_watching
 
-# What a row does not show. Results and reasoning are read for one selected step only.
-HEAVY = ("message", "reasoning", "text", "draft", "arguments", "result", "unit_prices", "error")
-OPEN_STATUSES = {StepStatus.RUNNING, StepStatus.EXECUTING}
-QUIET_STATUSES = {StepStatus.SUCCEEDED}
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One stretch of a row. An open one still grows: the browser draws its end, so it does not compare."""
-
-    kind: str  # model, tool, wait, bad
-    x: str
-    end: str  # right edge in percent; "" while open
-    width: str = field(compare=False)
-
-    @property
-    def is_open(self) -> bool:
-        return not self.end
+SECTION_STEPS = 200
+# Steps so close to the end of a live run may still change; what stands before them is settled.
+UNSETTLED_STEPS = 100
+# Pixels that a place keeps free for a row: as in the stylesheet, and about what a step takes that talks.
+ROW_HEIGHT = 30
+TALK_HEIGHT = 96
 
 
 @dataclass(frozen=True)
-class Row:
-    """One step in the trace with the steps inside it."""
+class Section:
+    """Some successive steps of a run. `rows` is None where only its place is drawn."""
 
-    pk: int
-    seq: int
-    kind: str
-    icon: str
-    name: str
-    status: str
-    summary: str
-    attempt: int
-    started_at: datetime
-    ended_at: datetime | None
-    cost: Decimal | None
-    has_cost: bool
-    simulated: bool
-    bars: tuple[Bar, ...]
-    ask: Ask | None
-    children: tuple[Row, ...]
+    number: int
+    first: int
+    last: int
+    is_open: bool  # its rows may still change, or get more
+    rows: tuple[Row, ...] | None = None
+    scale: Scale | None = None
+    row_height: int = ROW_HEIGHT
 
     @property
-    def shows_time(self) -> bool:
-        """A note takes none, and a call that did not start has none yet."""
-        unstarted = self.status in {StepStatus.PROPOSED, StepStatus.READY} and self.ask is None
-        return self.kind != StepKind.NOTE and not unstarted
-
-    @property
-    def shows_status(self) -> bool:
-        """Succeeded is the rule and needs no word."""
-        return self.status not in QUIET_STATUSES
+    def height(self) -> int:
+        """Pixels of its place."""
+        return (self.last - self.first + 1) * self.row_height
 
 
 @dataclass(frozen=True)
@@ -81,6 +60,15 @@ class Figures:
     cost: Decimal
     budget: Decimal | None
     unpriced_calls: int
+    waited_seconds: float  # for people, up to the present wait
+    waiting_since: datetime | None
+
+    @property
+    def counts_from(self) -> datetime | None:
+        """Since when a person is waited for, earlier waits added: for the clock in the browser."""
+        if self.waiting_since is None:
+            return None
+        return self.waiting_since - timedelta(seconds=self.waited_seconds)
 
     @property
     def budget_share(self) -> str:
@@ -101,21 +89,35 @@ class Trace:
 
     run: Run
     figures: Figures
-    scale: Scale
-    rows: tuple[Row, ...]
+    sections: tuple[Section, ...]
     asks: tuple[Ask, ...]
-    seqs: tuple[int, ...]
     current_seq: int | None  # the step worth watching now
     now: datetime = field(compare=False)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of all sections that were read."""
+        return tuple(row for section in self.sections for row in section.rows or ())
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it has several sections."""
+        return len(self.sections) > 1
 
     @property
     def open_asks(self) -> list[Ask]:
         return [ask for ask in self.asks if ask.is_open]
 
+    @cached_property
+    def live_section(self) -> Section | None:
+        """The section on whose axis the present stands; None once the run has ended."""
+        return None if self.run.is_ended or not self.sections else self.sections[-1]
+
     @property
     def now_x(self) -> str:
-        """Where the line of the present stands; empty once the run has ended."""
-        return "" if self.run.is_ended else percent_text(self.scale.x(self.now))
+        """Where the line of the present stands on its axis; empty once the run has ended."""
+        live = self.live_section
+        return percent_text(live.scale.x(self.now)) if live is not None and live.scale is not None else ""
 
 
 def find_run(request_id: UUID) -> Run | None:
@@ -123,141 +125,124 @@ def find_run(request_id: UUID) -> Run | None:
     return Run.objects.select_related("created_by", "parent_run").filter(request_id=request_id).first()
 
 
-def read_trace(run: Run, *, viewer: User, now: datetime) -> Trace:
-    """The trace of this run as it is now: three queries (steps, approvals, votes with voters)."""
-    steps = list(run.steps.defer(*HEAVY).order_by("seq"))
-    by_step: dict[int, Approval] = {}
-    for approval in with_votes(run.approvals.order_by("revision")):
-        by_step[approval.step_id] = approval  # the newest revision wins
-    start = run.started_at or run.created_at
-    end = run.ended_at or now
-    scale = build_scale(start, end, _busy(steps, by_step, end), live=not run.is_ended)
-    builder = _Builder(run, scale, by_step, viewer, now, end)
-    rows = builder.rows(steps)
+def section_of(seq: int) -> int:
+    """The number of the section that holds this step, from 1."""
+    return (max(1, seq) - 1) // SECTION_STEPS + 1
+
+
+def ending_sections(run: Run) -> frozenset[int]:
+    """The sections that may have changed lately: those with the last steps."""
+    return frozenset({section_of(run.step_count - UNSETTLED_STEPS + 1), section_of(run.step_count)})
+
+
+def read_trace(
+    run: Run,
+    *,
+    viewer: User,
+    now: datetime,
+    wanted: Collection[int] = (),
+    and_open: bool = True,
+    talks: bool = False,
+) -> Trace:
+    """The trace of this run as it is now, with the rows of the `wanted` sections and of those still open.
+
+    Without any, those of the first. `talks`: with what was said in each step.
+
+    Three queries (steps, approvals, votes with voters); four when the last section is not read.
+    """
+    places = _places(run, TALK_HEIGHT if talks else ROW_HEIGHT)
+    read = {place.number for place in places if (and_open and place.is_open) or place.number in wanted}
+    read = read or {place.number for place in places[:1]}
+    chosen = [place for place in places if place.number in read]
+    steps = _steps(run, chosen, talks=talks)
+    approvals = _approvals(run, chosen, places)
+    asks: list[Ask] = []
+    sections = []
+    for place in places:
+        mine = [step for step in steps if place.first <= step.seq <= place.last]
+        if place.number in read:
+            place = _filled(run, place, mine, approvals, asks, viewer=viewer, now=now)
+        sections.append(place)
     return Trace(
         run=run,
         figures=_figures(run),
-        scale=scale,
-        rows=rows,
-        asks=tuple(builder.asks),
-        seqs=tuple(step.seq for step in steps),
-        current_seq=_current(steps),
+        sections=tuple(sections),
+        asks=tuple(asks),
+        current_seq=_current(run, steps, read) if and_open else None,
         now=now,
     )
 
 
-class _Builder:
-    """Turns steps into nested rows on one time axis."""
-
-    def __init__(
-        self,
-        run: Run,
-        scale: Scale,
-        approvals: dict[int, Approval],
-        viewer: User,
-        now: datetime,
-        end: datetime,
-    ) -> None:
-        self.run, self.scale, self.approvals = run, scale, approvals
-        self.viewer, self.now, self.end = viewer, now, end
-        self.asks: list[Ask] = []
-
-    def rows(self, steps: Sequence[Step]) -> tuple[Row, ...]:
-        children: dict[int | None, list[Step]] = defaultdict(list)
-        known = {step.pk for step in steps}
-        for step in steps:
-            children[step.parent_id if step.parent_id in known else None].append(step)
-        return tuple(self._row(step, children) for step in children[None])
-
-    def _row(self, step: Step, children: dict[int | None, list[Step]]) -> Row:
-        approval = self.approvals.get(step.pk)
-        ask = None
-        if approval is not None:
-            ask = ask_of(approval, step_seq=step.seq, tool=step.name, viewer=self.viewer, now=self.now)
-            self.asks.append(ask)
-        return Row(
-            pk=step.pk,
-            seq=step.seq,
-            kind=step.kind,
-            icon=_icon(step),
-            name=step.name,
-            status=step.status,
-            summary=step.summary,
-            attempt=step.attempt,
-            started_at=step.started_at,
-            ended_at=step.ended_at,
-            cost=step.cost_usd,
-            has_cost=step.kind == StepKind.MODEL and step.ended_at is not None and step.total_tokens > 0,
-            simulated=self.run.simulated,
-            bars=tuple(self._bars(step, approval)),
-            ask=ask,
-            children=tuple(self._row(child, children) for child in children[step.pk]),
-        )
-
-    def _bars(self, step: Step, approval: Approval | None) -> list[Bar]:
-        if step.kind == StepKind.NOTE or step.status == StepStatus.PROPOSED:
-            return []
-        bars = []
-        if approval is not None:
-            bars.append(self._bar("wait", approval.created_at, approval.decided_at or step.ended_at))
-        for begin, end in _work(step, approval):
-            failed = step.status in {StepStatus.FAILED, StepStatus.UNKNOWN}
-            bars.append(self._bar("bad" if failed else step.kind, begin, end))
-        return bars
-
-    def _bar(self, kind: str, begin: datetime, end: datetime | None) -> Bar:
-        x, width = self.scale.bar(begin, end or self.end)
-        if end is None and not self.run.is_ended:
-            return Bar(kind, x, "", width)
-        return Bar(kind, x, percent_text(self.scale.x(end or self.end)), width)
-
-
-def _work(step: Step, approval: Approval | None) -> list[tuple[datetime, datetime | None]]:
-    """When the step itself ran: a gated call from its START, another from its beginning."""
-    if step.kind == StepKind.NOTE or step.status in {StepStatus.PROPOSED, StepStatus.WAITING}:
-        return []
-    if approval is not None:
-        return [(approval.redeemed_at, step.ended_at)] if approval.redeemed_at else []
-    if step.status in {StepStatus.READY, StepStatus.REFUSED}:
-        return []
-    return [(step.started_at, step.ended_at)]
-
-
-def _busy(
-    steps: Sequence[Step], approvals: dict[int, Approval], now: datetime
-) -> list[tuple[datetime, datetime]]:
-    """Every stretch in which a model or a tool worked; what lies between is idle."""
+def _places(run: Run, row_height: int) -> list[Section]:
+    count = run.step_count
+    open_ones = frozenset() if run.is_ended else ending_sections(run)
     return [
-        (begin, end or now)
-        for step in steps
-        for begin, end in _work(step, approvals.get(step.pk))
-        if end is not None or step.status in OPEN_STATUSES
+        Section(
+            number,
+            first=(number - 1) * SECTION_STEPS + 1,
+            last=min(count, number * SECTION_STEPS),
+            is_open=number in open_ones,
+            row_height=row_height,
+        )
+        for number in range(1, section_of(count) + 1 if count else 1)
     ]
 
 
-def _current(steps: Sequence[Step]) -> int | None:
-    """The step to watch: what streams, what waits for a person, a change that runs, else the last turn.
+def _steps(run: Run, places: Sequence[Section], *, talks: bool) -> list[Step]:
+    """The steps of these sections."""
+    if not places:
+        return []
+    ranges = Q(pk__in=())
+    for place in places:
+        ranges |= Q(seq__range=(place.first, place.last))
+    rows = light(run.steps.filter(ranges))
+    return list(with_words(rows) if talks else rows)
 
-    Reads take a moment and would chase the reasoning off the panel.
-    """
-    ranks = {step.seq: _worth_watching(step) for step in steps}
+
+def _approvals(run: Run, chosen: Sequence[Section], places: Sequence[Section]) -> dict[int, Approval]:
+    """By step; the newest revision wins."""
+    asked = run.approvals.order_by("revision")
+    if len(chosen) < len(places):
+        ranges = Q(pk__in=())
+        for place in chosen:
+            ranges |= Q(step__seq__range=(place.first, place.last))
+        asked = asked.filter(ranges)
+    return {approval.step_id: approval for approval in with_votes(asked)}
+
+
+def _filled(
+    run: Run,
+    place: Section,
+    steps: Sequence[Step],
+    approvals: dict[int, Approval],
+    asks: list[Ask],
+    *,
+    viewer: User,
+    now: datetime,
+) -> Section:
+    """The section with its rows; what they ask is added to `asks`."""
+    begin = run.started_at or run.created_at
+    is_last = place.last == run.step_count
+    live = is_last and not run.is_ended
+    start, end = begin, run.ended_at or now
+    if steps and place.number > 1:
+        start = min(step.started_at for step in steps)
+    if steps and not is_last:
+        end = extent(steps, approvals, now)[1]
+    scale = build_scale(start, end, busy(steps, approvals, end), live=live, begin=begin)
+    builder = RowBuilder(run, scale, approvals, viewer, now, end)
+    rows = builder.rows(steps)
+    asks.extend(builder.asks)
+    return replace(place, rows=rows, scale=scale)
+
+
+def _current(run: Run, steps: Sequence[Step], read: Collection[int]) -> int | None:
+    """The step to watch: what streams, what waits for a person, a change that runs, else the last turn."""
+    if run.step_count and section_of(run.step_count) not in read:
+        turns = run.steps.filter(kind=StepKind.MODEL).order_by("-seq")
+        return turns.values_list("seq", flat=True).first()
+    ranks = {step.seq: worth_watching(step) for step in steps}
     return max(ranks, key=lambda seq: (ranks[seq], seq), default=None)
-
-
-def _worth_watching(step: Step) -> int:
-    if step.status == StepStatus.RUNNING:
-        return 4
-    if step.status == StepStatus.WAITING:
-        return 3
-    if step.status == StepStatus.EXECUTING and step.effect == "destructive":
-        return 2
-    return 1 if step.kind == StepKind.MODEL else 0
-
-
-def _icon(step: Step) -> str:
-    if step.kind == StepKind.MODEL:
-        return "retry" if step.attempt > 1 or step.status == StepStatus.FAILED else "model"
-    return "tool" if step.kind == StepKind.TOOL else "edit"
 
 
 def _figures(run: Run) -> Figures:
@@ -272,4 +257,6 @@ def _figures(run: Run) -> Figures:
         cost=run.cost_usd,
         budget=Decimal(str(budget)) if budget is not None else None,
         unpriced_calls=run.unpriced_calls,
+        waited_seconds=run.waited_seconds,
+        waiting_since=run.waiting_since,
     )

@@ -258,6 +258,37 @@ def signed_percent(change: float) -> str:
 
 
 @register.filter
+def signed_duration(seconds: float) -> str:
+    """+1.2 s, −400 ms; nothing below a hundredth of a second."""
+    if abs(seconds) < 0.01:
+        return ""
+    return f"{'−' if seconds < 0 else '+'}{words.duration(abs(seconds))}"
+
+
+@register.filter
+def signed_money(amount: Decimal) -> str:
+    """+$0.0040, −$0.0040; nothing for no difference."""
+    if not amount:
+        return ""
+    return f"{'−' if amount < 0 else '+'}{words.money(abs(amount))}"
+
+
+@register.simple_tag
+def money_change(before: Decimal, after: Decimal) -> str:
+    """The difference of two amounts, with its sign and in percent."""
+    if after == before:
+        return "–"
+    share = f" ({signed_percent(float(after / before - 1))})" if before else ""
+    return f"{signed_money(after - before)}{share}"
+
+
+@register.simple_tag
+def change(before: int, after: int) -> str:
+    """The difference of two counts with its sign."""
+    return f"{'−' if after < before else '+'}{abs(after - before):,}" if after != before else "–"
+
+
+@register.filter
 def svg_percent(share: float | None) -> str:
     """A share as the width of an SVG rectangle."""
     return percent_text(100 * (share or 0))

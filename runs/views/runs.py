@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
-from django.http import Http404, HttpRequest, HttpResponse
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -17,11 +19,13 @@ from runs.models import Run
 from runs.reading.excerpts import read_hits
 from runs.reading.export import log_text
 from runs.reading.facets import read_facets
+from runs.reading.find_in_run import find_in_run
+from runs.reading.jumps import NAMES, find_step
 from runs.reading.labels import read_searches, start_page
 from runs.reading.language import FIELDS
-from runs.reading.run_page import read_run_page
+from runs.reading.run_page import read_panel, read_run_page
 from runs.reading.runs import RunQuery, newest_cursor, read_page
-from runs.reading.trace import find_run
+from runs.reading.trace import find_run, read_trace
 from runs.reading.workers import count_unattended
 from runs.views.errors import allow
 from runs.views.viewer import viewer_of
@@ -83,17 +87,68 @@ def run_new(request: HttpRequest) -> HttpResponse:
 
 @allow(*READ)
 def run_page(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
-    """One run, live. `?step=7` shows that step beside the trace."""
-    run = _run(request_id)
-    page = read_run_page(
-        run, selected=_step(request.GET.get("step", "")), viewer=viewer_of(request), now=timezone.now()
-    )
+    """One run, live. `?step=7` shows that step beside the trace, `?section=3` that part of a long trace.
+
+    `?view=conversation` shows the same rows with what was said in them.
+    """
+    run, viewer, now = _run(request_id), viewer_of(request), timezone.now()
+    selected = _number(request.GET.get("step", ""))
     fragment = request.headers.get("HX-Target") == "panel" and "HX-Request" in request.headers
-    template = "runs/run.html#panel" if fragment else "runs/run.html"
-    response = render(request, template, {"page": page})
+    panel = read_panel(run, selected, viewer=viewer, now=now) if fragment and selected else None
+    context: dict[str, Any] = {"page": panel}
+    if panel is None:
+        section = _number(request.GET.get("section", ""))
+        wanted = () if section is None else {section}
+        context["page"] = read_run_page(
+            run, selected=selected, viewer=viewer, now=now, wanted=wanted, talks=_talks(request)
+        )
+    if (words := request.GET.get("find", "")) and not fragment:
+        context["found"] = find_in_run(run, words, _number(request.GET.get("after", "")) or 0)
+    response = render(request, "runs/run.html#panel" if fragment else "runs/run.html", context)
     response["Vary"] = "HX-Request, HX-Target"
     response["Cache-Control"] = "no-store"
     return response
+
+
+@allow(*READ)
+def run_section(request: HttpRequest, request_id: uuid.UUID, number: int) -> HttpResponse:
+    """One section of a long trace, for the place that the page keeps for it."""
+    run = _run(request_id)
+    talks = _talks(request)
+    trace = read_trace(
+        run, viewer=viewer_of(request), now=timezone.now(), wanted={number}, and_open=False, talks=talks
+    )
+    section = next((one for one in trace.sections if one.number == number), None)
+    if section is None:
+        raise Http404(f"Run {run.pk} has no section {number}.")
+    context = {"page": {"trace": trace, "run": run, "talks": talks}, "section": section}
+    response = render(request, "runs/section.html", context)
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+@allow(*READ)
+def run_jump(request: HttpRequest, request_id: uuid.UUID, kind: str) -> HttpResponse:
+    """To the next error, question, or the dearest step after `?after=7`; scripts get its number."""
+    run = _run(request_id)
+    if kind not in NAMES:
+        raise Http404(f"There is no way to jump to {kind[:20]!r}.")
+    step = find_step(run, kind, _number(request.GET.get("after", "")) or 0)
+    sentence = "" if step else f"This run has no {NAMES[kind]}."
+    if "HX-Request" in request.headers:
+        return JsonResponse({"step": step, "sentence": sentence})
+    if step is None:
+        messages.info(request, sentence)
+        return redirect(run)
+    return redirect(f"{run.get_absolute_url()}?step={step}#row-{step}")
+
+
+@allow(*READ)
+def run_find(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
+    """The steps of one run that hold `?find=words`, for the list above its trace."""
+    run = _run(request_id)
+    found = find_in_run(run, request.GET.get("find", ""), _number(request.GET.get("after", "")) or 0)
+    return render(request, "runs/found.html", {"page": {"run": run}, "found": found})
 
 
 @allow(*READ)
@@ -109,5 +164,10 @@ def _run(request_id: uuid.UUID) -> Run:
     return run
 
 
-def _step(text: str) -> int | None:
+def _talks(request: HttpRequest) -> bool:
+    """Whether the run is to be read as a conversation."""
+    return request.GET.get("view") == "conversation"
+
+
+def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() and len(text) < 10 else None

@@ -1,4 +1,4 @@
-"""Files that are sent while they are read."""
+"""Long answers in pieces, so that nothing is held as a whole."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ def download(
     request: HttpRequest, lines: Iterator[str], *, name: str, content_type: str, at_once: int
 ) -> StreamingHttpResponse:
     """These lines as a file, `at_once` of them in each portion."""
-    response = StreamingHttpResponse(_body(request, lines, at_once), content_type=content_type)
+    portions = ("".join(portion) for portion in batched(lines, at_once, strict=False))
+    response = StreamingHttpResponse(streamed(request, portions), content_type=content_type)
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 
 
-def _body(request: HttpRequest, lines: Iterator[str], at_once: int) -> Iterable[str] | AsyncIterator[str]:
-    """Asynchronous where the server is, or the portions would be collected first."""
-    portions = ("".join(portion) for portion in batched(lines, at_once, strict=False))
-    return _in_thread(portions) if isinstance(request, ASGIRequest) else portions
+def streamed(request: HttpRequest, pieces: Iterator[str]) -> Iterable[str] | AsyncIterator[str]:
+    """The body of a StreamingHttpResponse; asynchronous where the server is, or it would be collected first.
+
+    An empty piece ends it.
+    """
+    return _in_thread(pieces) if isinstance(request, ASGIRequest) else pieces
 
 
-async def _in_thread(portions: Iterator[str]) -> AsyncIterator[str]:
-    """Each portion is read in the thread of this request, which has the database connection."""
-    while portion := await sync_to_async(_next)(portions):
-        yield portion
+async def _in_thread(pieces: Iterator[str]) -> AsyncIterator[str]:
+    """Each piece is read in the thread of this request, which has the database connection."""
+    while piece := await sync_to_async(_next)(pieces):
+        yield piece
 
 
-def _next(portions: Iterator[str]) -> str:
-    return next(portions, "")
+def _next(pieces: Iterator[str]) -> str:
+    return next(pieces, "")

@@ -66,17 +66,17 @@ function tick() {
 
 /** Move the line of the present and the bars that still grow; the server draws everything else. */
 function axis(moment) {
-  const ruler = document.querySelector("#axis[data-start]");
+  const ruler = document.querySelector("#trace .axis[data-start]");
   if (!ruler) return;
   const { start, lost, cap, width } = ruler.dataset;
   let seconds = (moment - start) / 1000 - lost;
   if (cap) seconds = Math.min(seconds, Number(cap));
   const x = Math.max(0, Math.min(100, (100 * seconds) / width));
-  for (const line of document.querySelectorAll("#trace line.now")) {
+  for (const line of ruler.querySelectorAll("line.now")) {
     line.setAttribute("x1", `${x.toFixed(2)}%`);
     line.setAttribute("x2", `${x.toFixed(2)}%`);
   }
-  for (const bar of document.querySelectorAll("#trace rect[data-grows]")) {
+  for (const bar of ruler.closest(".section").querySelectorAll("rect[data-grows]")) {
     bar.setAttribute("width", `${Math.max(0.9, x - parseFloat(bar.getAttribute("x"))).toFixed(2)}%`);
   }
 }

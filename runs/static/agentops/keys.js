@@ -1,22 +1,26 @@
 // The keyboard. Single letters do nothing while somebody types or just after the content changed.
 import { current, press, reveal, shown } from "./card.js";
 import { sinceChange } from "./morph.js";
-import { follow } from "./trace.js";
+import { foldHere, jump } from "./jumps.js";
+import { follow, moveBy } from "./trace.js";
 
 const QUIET_MS = 400;
 const DECIDING = "aeru"; // keys that mean the question that the reader has before them
 const MOVES = {
   runs: { items: ".runs .q" },
-  run: { items: "#steps .row" },
   approvals: { items: "#queue h3 a" },
 };
-const PLACES = { r: "/", a: "/approvals/", p: "/policy/", c: "/costs/", t: "/tickets/", w: "/workers/" };
+const PLACES = { r: "/", a: "/approvals/", p: "/policy/", c: "/costs/", t: "/tickets/", w: "/workers/", e: "/errors/", l: "/tools/", i: "/agents/" };
 
 const page = () => document.querySelector("[data-page]")?.dataset.page;
 const visible = (node) => node && node.offsetParent !== null;
 const first = (selector, within = document) => [...within.querySelectorAll(selector)].find(visible);
 
 function move(by) {
+  if (page() === "run") {
+    moveBy(by);
+    return;
+  }
   const items = [...document.querySelectorAll(MOVES[page()]?.items ?? "nothing")].filter(visible);
   if (!items.length) return;
   const focused = items.indexOf(document.activeElement);
@@ -24,7 +28,6 @@ function move(by) {
   const next = items[Math.max(0, Math.min(items.length - 1, at < 0 ? 0 : at + by))];
   next.focus();
   next.scrollIntoView({ block: "nearest" });
-  if (page() === "run") next.click();
 }
 
 /** Another question of the queue has the focus: that one is meant, and it has to be opened first. */
@@ -66,12 +69,17 @@ function help() {
 }
 
 const keys = {
-  "/": () => document.getElementById("q")?.focus(),
+  "/": () => (document.getElementById("q") ?? document.getElementById("find"))?.focus(),
   j: () => move(1),
   k: () => move(-1),
   o: open,
   n: () => first("[data-new]")?.click(),
   f: () => page() === "run" && document.getElementById("follow") && follow(),
+  h: () => page() === "run" && foldHere(true),
+  l: () => page() === "run" && foldHere(false),
+  x: () => page() === "run" && jump("error"),
+  p: () => page() === "run" && jump("approval"),
+  m: () => page() === "run" && jump("cost"),
   a: approve,
   e: (card) => act(card, "edit"),
   r: reject,

@@ -13,6 +13,10 @@ const question = (seen) => seen.split(".", 2).join("."); // approval and revisio
 
 function keepNode(oldNode, newNode) {
   if (oldNode.nodeType !== Node.ELEMENT_NODE || newNode.nodeType !== Node.ELEMENT_NODE) return true;
+  // A settled part of a long trace that was read stays, where only its place was sent.
+  if (newNode.classList.contains("place") && oldNode.querySelector(".rows")) {
+    return "open" in oldNode.dataset;
+  }
   // The same question drawn again: it has been before the reader since it was drawn first.
   if (oldNode.name === "seen" && newNode.name === "seen") {
     return question(oldNode.value) !== question(newNode.value);
@@ -30,6 +34,7 @@ function keepAttribute(name, node) {
     return Boolean(panel && panel.dataset.morphing === "another"); // another step: its own folds
   }
   if (name === "aria-current" && node.classList.contains("row")) return false; // trace.js marks it
+  if (name === "data-folded" || (name === "aria-expanded" && node.matches(".fold-turn"))) return false;
   if (name === "hidden" && node.closest("[data-expired]")) return false;
   if (name === "disabled" && node.closest("[data-expired], [data-sent]")) return false;
   if (name.startsWith("data-") && (name === "data-expired" || name === "data-sent")) return false;
