@@ -213,7 +213,7 @@ def test_an_agent_shows_success_cost_time_and_why_runs_ended(
     (listed,), is_cut = read_agents(WEEK, now=timezone.now())
     assert (listed.runs, is_cut) == (5, False)
     html = html_of(page, "/agents/incident/")
-    assert "cost usd" in html and "claude-sonnet-5-5" in html and 'href="/tools/get_metrics/"' in html
+    assert "cost in USD" in html and "claude-sonnet-5-5" in html and 'href="/tools/get_metrics/"' in html
     assert "incident" in html_of(page, "/agents/")
     assert page.get("/agents/nobody/").status_code == 404
 
