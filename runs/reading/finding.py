@@ -155,11 +155,12 @@ class Finder:
             yield from self._by_windows(Run.objects.all(), after, backwards)
             return
         rising = self._sort.ascending != backwards
-        going_on = self._order(
-            self._fitting(Run.objects.filter(ended_at__isnull=True)), False, after, backwards
-        )
+        open_runs = Run.objects.filter(ended_at__isnull=True).order_by("-created_at")
+        pks = list(open_runs.values_list("pk", flat=True)[:MOST_OPEN])
+        fitting = self._fitting(Run.objects.filter(pk__in=pks))
+        going_on = list(self._order(fitting, False, after, backwards)) if pks else []
         ended = self._by_windows(Run.objects.filter(ended_at__isnull=False), after, backwards)
-        yield from heapq.merge(ended, list(going_on[:MOST_OPEN]), reverse=not rising)
+        yield from heapq.merge(ended, going_on, reverse=not rising)
 
     def _by_windows(self, runs: QuerySet[Run], after: Place | None, backwards: bool) -> Iterator[Key]:
         """Window after window in the order of the list, those that fit of each."""
