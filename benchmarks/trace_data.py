@@ -428,8 +428,10 @@ def _sizes_on_disk() -> dict[str, int]:
             )
             return dict(cursor.fetchall())
         try:
-            cursor.execute("SELECT name, sum(pgsize) FROM dbstat WHERE aggregate = TRUE GROUP BY name")
-            return dict(cursor.fetchall())
+            cursor.execute("PRAGMA page_size")
+            page = cursor.fetchone()[0]
+            cursor.execute("SELECT name, count(*) FROM dbstat GROUP BY name")
+            return {name: count * page for name, count in cursor.fetchall()}
         except OperationalError:  # this build of SQLite cannot say
             return {"file": os.path.getsize(connection.settings_dict["NAME"])}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connections
 from django.test import Client
 from django.utils import timezone
 from hypothesis import given
@@ -437,3 +439,37 @@ def test_completion_offers_fields_then_values(page: Client, operator: User) -> N
     assert (
         page.get("/runs/complete", {"q": "status:wai"}).json()["suggestions"][0]["insert"] == "status:waiting"
     )
+
+
+@pytest.mark.postgres
+@pytest.mark.django_db(transaction=True)
+def test_an_event_that_commits_late_is_followed_although_its_id_is_smaller() -> None:
+    run, other = a_run("the early one"), a_run("the other")
+    indexer = Indexer()
+    indexer.follow()
+    begun, finish = threading.Event(), threading.Event()
+
+    def write_slowly() -> None:
+        """An event gets its id, and its transaction stays open."""
+        try:
+            with change(run.pk, actor="worker-1") as current:
+                current.set(status="succeeded", final_response="needle")
+                current.event("run.succeeded")
+                current.save()
+                current._events.clear()
+                begun.set()
+                assert finish.wait(20)
+        finally:
+            connections.close_all()
+
+    late = threading.Thread(target=write_slowly)
+    late.start()
+    assert begun.wait(20)
+    actions.tag_run(run_id=other.pk, name="later", actor="olga")
+    for _ in range(3):
+        indexer.follow()
+    assert found("needle") == []
+    finish.set()
+    late.join()
+    indexer.follow()
+    assert found("needle") == [run.pk]

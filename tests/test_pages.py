@@ -139,9 +139,9 @@ def test_the_list_takes_the_same_few_queries_for_many_runs(
         lease = a_lease(a_run(f"run {n}"))
         a_turn(lease, ("get_metrics", "read", {}))
     a_waiting_call()
-    # session, user, start page, newest, keys, rows, tags, worked, asked, doing, facets (5), searches,
+    # session, user, start page, newest, keys, rows, tags, worked, asked, doing, facets (4), searches,
     # workers, unattended, pending, unknown, permissions (2)
-    with django_assert_num_queries(22):
+    with django_assert_num_queries(21):
         assert page.get("/").status_code == 200
 
 

@@ -9,7 +9,7 @@ for a person; question, and answer of a run that ended, are step 0.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import batched
 
@@ -64,17 +64,13 @@ class Indexer:
         if not fresh and (not events or not horizon.has_passed(state)):
             return Progress(0, 0)
         entries = _entries_of({(event.run_id, _step_of(event.data)) for event in fresh})
-        self._add(entries)
+        added = sum(add(some) for some in batched(entries, ENTRIES_AT_ONCE, strict=False))
         with one_writer(), transaction.atomic():
             state = SearchState.objects.select_for_update().get(pk=state.pk)
             if events:
                 horizon.move(state, events[-1].pk)
         self._watched = {event.pk for event in events if event.pk > state.done}
-        return Progress(len(fresh), len(entries))
-
-    def _add(self, entries: Iterable[Entry]) -> None:
-        for some in batched(entries, ENTRIES_AT_ONCE, strict=False):
-            add(some)
+        return Progress(len(fresh), added)
 
 
 def add(entries: Collection[Entry]) -> int:

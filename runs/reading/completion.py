@@ -33,6 +33,8 @@ def complete(text: str) -> list[Suggestion]:
     if found is None:
         return []
     name, begun = found[1], found[2]
+    if name is None and not begun:
+        return []
     if name is None:
         return [
             Suggestion(f"{field}:", f"{field}:", about)

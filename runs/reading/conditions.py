@@ -45,6 +45,7 @@ class Choice:
 
     field: str
     parts: tuple[Q, ...]
+    order: str = ""  # of the index that answers the first part, so that no planner reads the table instead
 
 
 @dataclass
@@ -94,7 +95,7 @@ def conditions_of(query: Query, now: datetime) -> Conditions:
             condition = reduce(or_, (_condition(term.field, value) for value in term.values))
             found.columns.append(~condition if term.negated else condition)
             if not term.negated and _is_indexed(term):
-                found.choices.append(Choice(term.field, _parts(term, condition)))
+                found.choices.append(Choice(term.field, _parts(term, condition), _order(term)))
     found.match = Match(tuple(groups))
     return found
 
@@ -136,6 +137,13 @@ def _parts(term: Term, condition: Q) -> tuple[Q, ...]:
         "length" if term.field == "duration" else term.field, comparison(term.field, term.values[0])
     )
     return (ended & Q(ended_at__isnull=False), condition & Q(ended_at__isnull=True))
+
+
+def _order(term: Term) -> str:
+    if term.field not in NUMBERS:
+        return ""
+    key = NUMBER_KEYS["length" if term.field == "duration" else term.field]
+    return f"{'' if comparison(term.field, term.values[0]).sign in {'<', '<='} else '-'}{key}"
 
 
 def _condition(name: str, value: str) -> Q:

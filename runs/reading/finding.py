@@ -24,7 +24,7 @@ from runs.reading.places import Place, Sort, in_order
 WINDOW = 2_000  # runs that are compared at once
 FIRST_WINDOW = 60  # the first ones are smaller: what many runs have is found in them
 MOST_WINDOWS = 8
-FEW = 2_000  # runs that are read at once when a condition has so few
+FEW = 1_000  # runs that are read at once when a condition has so few
 PROBED = 60  # runs whose steps are looked up at once
 HITS_AT_ONCE = 600  # entries of the index that are read at once
 NEWEST_FIRST = frozenset({"status", "agent", "user"})  # their indexes are ordered by time
@@ -105,9 +105,10 @@ class Finder:
 
     def _behind(self, choice: Choice) -> list[int]:
         pks: list[int] = []
-        for part in choice.parts:
+        orders = [[choice.order] if choice.order else [], []]
+        for part, order in zip(choice.parts, orders, strict=False):
             if len(pks) <= FEW:
-                runs = annotated(Run.objects.order_by(), self._now).filter(part)
+                runs = annotated(Run.objects.all(), self._now).filter(part).order_by(*order)
                 pks += runs.values_list("pk", flat=True)[: FEW + 1]
         return pks
 
@@ -155,11 +156,12 @@ class Finder:
             yield from self._by_windows(Run.objects.all(), after, backwards)
             return
         rising = self._sort.ascending != backwards
-        going_on = self._order(
-            self._fitting(Run.objects.filter(ended_at__isnull=True)), False, after, backwards
-        )
+        open_runs = Run.objects.filter(ended_at__isnull=True).order_by("-created_at")
+        pks = list(open_runs.values_list("pk", flat=True)[:MOST_OPEN])
+        fitting = self._fitting(Run.objects.filter(pk__in=pks))
+        going_on = list(self._order(fitting, False, after, backwards)) if pks else []
         ended = self._by_windows(Run.objects.filter(ended_at__isnull=False), after, backwards)
-        yield from heapq.merge(ended, list(going_on[:MOST_OPEN]), reverse=not rising)
+        yield from heapq.merge(ended, going_on, reverse=not rising)
 
     def _by_windows(self, runs: QuerySet[Run], after: Place | None, backwards: bool) -> Iterator[Key]:
         """Window after window in the order of the list, those that fit of each."""
