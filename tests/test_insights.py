@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
@@ -185,6 +186,19 @@ def test_a_gated_tool_shows_how_often_people_agree(operator: User) -> None:
     assert tool.tally.asked == 3
     assert tool.tally.approval_share == pytest.approx(1 / 3)
     assert [verdict.kind for verdict in tool.verdicts] == ["ask"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["", "a/b", "<script>", "../x", "ü %"])
+def test_a_name_that_a_model_made_up_breaks_no_page(page: Client, name: str) -> None:
+    run = a_long_run(3)
+    now = timezone.now()
+    Step.objects.filter(run=run, seq=2).update(name=name, counted_at=now, status="failed", ended_at=now)
+    Run.objects.filter(pk=run.pk).update(agent=name)
+    for address in (f"{run.get_absolute_url()}?step=2", "/tools/", "/agents/", "/errors/"):
+        assert "<script>" not in html_of(page, address).replace("<script>\n", "")
+    if name:
+        assert html_of(page, reverse("tool", args=[name])) and html_of(page, reverse("agent", args=[name]))
 
 
 # ------------------------------------------------------------------- agents

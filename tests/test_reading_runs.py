@@ -107,7 +107,7 @@ def test_a_run_of_30000_steps_is_scrolled_end_to_end(page: Page, write: Callable
         assert page.locator("#steps .row").count() <= 10 * 200, "what is far away is put away"
     expect(row(page, STEPS)).to_be_visible()
     page.evaluate("window.scrollTo(0, 0)")
-    expect(row(page, 1)).to_be_visible()
+    expect(row(page, 1)).to_be_visible(timeout=20_000)
     assert abs(page.evaluate("document.documentElement.scrollHeight") - height) < height * 0.01
 
 

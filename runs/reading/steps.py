@@ -13,6 +13,7 @@ from django.db.models import F
 
 from runs.models import ApprovalState, Event, Run, Step, StepKind, StepStatus
 from runs.reading.asks import Ask, ask_of, with_votes
+from runs.reading.failures import fingerprint_of, pattern_of
 from runs.reading.outcomes import Unknown, read_outcome
 from runs.reading.payloads import Payload, payload, with_beginnings
 
@@ -93,6 +94,14 @@ class StepDetail:
     @property
     def text(self) -> Payload:
         return self.payloads["text"]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its error, as the page of errors groups it; empty for a step that did not fail."""
+        if self.step.status not in {StepStatus.FAILED, StepStatus.UNKNOWN}:
+            return ""
+        pattern = pattern_of(self.step.error)
+        return fingerprint_of(self.step.kind, self.step.name, self.step.error_kind, pattern)
 
     @property
     def is_streaming(self) -> bool:
