@@ -73,6 +73,7 @@ from runs.actions.outcomes import (
     resolve_outcome,
     tell_outcomes,
 )
+from runs.actions.permits import rules_now
 from runs.actions.policies import (
     MayNotChangePolicy,
     NeedsBacktest,
@@ -209,6 +210,7 @@ __all__ = [
     "resume_run",
     "retry_run",
     "revoke",
+    "rules_now",
     "save_channel",
     "save_draft",
     "send_again",
