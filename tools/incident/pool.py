@@ -68,6 +68,7 @@ def _plan(backend: Backend, service_name: str, mode: str, older_than: int, expec
                 }
             ],
             basis=remediation.basis(backend, service),
+            reversible=mode == "drain_and_recycle",  # a session that was cut off does not come back
         ),
     )
 
