@@ -242,16 +242,27 @@ class Receipt:
             for index in self.find("approval.vote")
             if index < approved and self.data[index]["digest"] == self.digest
         ]
+        asked = self.data[self.question]
         yes = {data["voter"] for data in before if data["verdict"] == "approve"}
-        quorum = self.data[self.question]["quorum"]
-        if quorum > 1:  # whoever changed the call does not count among those who check it
-            yes.discard(self.approval.get("edited_by"))
-            before = [data for data in before if data["voter"] != self.approval.get("edited_by")]
-        demand(len(yes) >= quorum, f"It was approved by {len(yes)} people, the rule asks for {quorum}.")
         demand(len(yes) == len(before), "It was approved although somebody had rejected it.")
-        deadline = datetime.fromisoformat(self.data[self.question]["expires_at"])
+        quorum = asked["quorum"]
+        if quorum > 1 or asked.get("self_approval") is False:  # who changed the call does not check it
+            yes.discard(asked.get("edited_by"))
+        demand(len(yes) >= quorum, f"It was approved by {len(yes)} people, the rule asks for {quorum}.")
+        for data in before:
+            self.check_eligible(data)
+        deadline = datetime.fromisoformat(asked["expires_at"])
         when = datetime.fromisoformat(self.events[approved]["at"])
         demand(when < deadline, "It was approved after the deadline.")
+
+    def check_eligible(self, vote: dict[str, Any]) -> None:
+        """This yes is of somebody to whom the question left it, as they were when they voted."""
+        asked = self.data[self.question]
+        if roles := asked.get("roles"):
+            member = set(roles) & set(vote.get("groups") or ())
+            demand(bool(member), f"It was approved by somebody in none of the groups {', '.join(roles)}.")
+        own = asked.get("self_approval") is False and vote["self_approval"]
+        demand(not own, "It was approved by whoever started the run, and the rule wants somebody else.")
 
     def check_start(self) -> str:
         """It started only while approved, and on exactly the approved bytes; or it never started."""

@@ -256,9 +256,8 @@ class BudgetsConsumer(LiveConsumer):
     rest_seconds = 1.0
 
     def frames(self, viewer: User) -> list[str]:
-        simulated = not settings.ANTHROPIC_API_KEY
         context = {
-            "lines": read_budgets(simulated=simulated, now=timezone.now()),
+            "lines": read_budgets(simulated=not settings.ANTHROPIC_API_KEY, now=timezone.now()),
             "changes": read_changes(),
             "permission": may_set_budgets(viewer),
         }

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connections
+from django.db import connection, connections
 from django.test import Client
 from django.utils import timezone
 
@@ -330,3 +330,29 @@ def test_of_fifty_decisions_at_once_exactly_one_wins_and_the_others_are_told_who
         f"Already {approval.state} by {winner} at " in html for _, code, html in answers if code == 409
     )
     assert Event.objects.filter(kind="approval.vote").count() == 1
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite and all its processes share one clock")
+def test_deadlines_go_by_the_clock_of_the_database(operator: User) -> None:
+    approval = a_waiting_call()[2]
+    with connection.cursor() as server:
+        server.execute("CREATE SCHEMA ahead")
+        server.execute(
+            "CREATE FUNCTION ahead.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS "
+            "$$SELECT pg_catalog.clock_timestamp() + interval '1 hour'$$"
+        )
+        server.execute("SET search_path = ahead, pg_catalog, public")
+        try:
+            with pytest.raises(actions.ApprovalExpired):
+                actions.decide(
+                    approval_id=approval.pk,
+                    voter=operator,
+                    verdict="approve",
+                    revision=1,
+                    digest=approval.digest,
+                )
+        finally:
+            server.execute("SET search_path = public")
+            server.execute("DROP SCHEMA ahead CASCADE")
+    approval.refresh_from_db()
+    assert approval.state == "expired"

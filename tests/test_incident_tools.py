@@ -587,7 +587,10 @@ def test_its_cards_show_the_change_before_it_happens(leaking: Desk) -> None:
         chip["tone"] == "bad" and "of 97 database connections" in chip["text"] for chip in more["chips"]
     )
     pool = leaking.preview("restart_connection_pool", service_name="api", mode="drain_and_recycle", **common)
-    assert pool["changes"][0]["was"][0] == "connections in use: 40 of 40"
+    assert pool["changes"][0]["was"][0] == "connections in use: 40 of 40" and pool["reversible"] is True
+    for mode in ("terminate_idle_in_transaction", "terminate_all_of_service"):  # ended sessions stay ended
+        ended = leaking.preview("restart_connection_pool", service_name="api", mode=mode, **common)
+        assert ended["reversible"] is False
     assert not WorldAction.objects.exists()
     assert json.loads(json.dumps([card, more, pool])) == [card, more, pool]
 

@@ -74,6 +74,7 @@ from runs.actions.outcomes import (
     resolve_outcome,
     tell_outcomes,
 )
+from runs.actions.permits import rules_now
 from runs.actions.policies import (
     MayNotChangePolicy,
     NeedsBacktest,
@@ -213,6 +214,7 @@ __all__ = [
     "resume_run",
     "retry_run",
     "revoke",
+    "rules_now",
     "save_channel",
     "save_draft",
     "save_search",

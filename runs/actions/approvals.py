@@ -23,6 +23,7 @@ from runs.actions.errors import (
 from runs.actions.notifications import notify
 from runs.actions.settling import Refusal, settle_refused, void_edits
 from runs.models import Approval, ApprovalState, EditState, RunStatus, Step, StepStatus, Verdict, Vote
+from runs.models.eligible import why_no_yes
 
 MAX_REASON_CHARACTERS = 2_000
 BEFORE_START = "the check before the start"
@@ -144,11 +145,13 @@ def _why_no_vote(approval: Approval, voter: User, verdict: str) -> ActionError |
         return AlreadyDecided("You have voted on this already. It waits for others.", approval)
     if verdict != Verdict.APPROVE:
         return None
-    if approval.edited_by_id == voter.pk and approval.quorum > 1:
-        return MayNotDecide(
-            f"You changed this call, and its rule asks for {approval.quorum} people: they have to be others. "
-            "You may still reject it."
-        )
+    if changed_it := why_no_yes(
+        changed_it=approval.edited_by_id == voter.pk,
+        quorum=approval.quorum,
+        self_approval=approval.self_approval,
+        rule=approval.rule,
+    ):
+        return MayNotDecide(f"{changed_it} You may still reject it.")
     edit = approval.edits.select_related("by").filter(state=EditState.ASKED).first()
     if edit is None:
         return None

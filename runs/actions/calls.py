@@ -274,9 +274,8 @@ def _why_not(
     if verdict is not None and stricter:
         sentence = f"The rules changed after it was approved. {stricter} It did not run."
         return Refusal(ApprovalState.INVALIDATED, sentence, verdict)
-    if gone := who_left(approval):
-        sentence = f"The account of {gone}, who approved it, was closed since. It did not run."
-        return Refusal(ApprovalState.INVALIDATED, sentence)
+    if gone := who_left(approval, current.run):
+        return Refusal(ApprovalState.INVALIDATED, f"{gone} It did not run.")
     return None
 
 

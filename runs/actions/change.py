@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connection, transaction
@@ -17,6 +17,7 @@ from runs import hints, jobs
 from runs.actions import rows
 from runs.actions.errors import LeaseLost
 from runs.models import Event, Run, RunStatus, Step, event_hash
+from tools.policy import Policy
 
 # After these a run has got on: a worker that dies next begins a new count of takeovers.
 PROGRESS = frozenset(
@@ -55,11 +56,12 @@ class Lease:
 class Change:
     """The run as it is locked now, what is to be saved of it, and the events of this transaction."""
 
-    def __init__(self, run: Run, actor: str, memory: Memory | None = None) -> None:
+    def __init__(self, run: Run, actor: str, now: datetime, memory: Memory | None = None) -> None:
         self.run = run
         self.actor = actor
-        self.now = timezone.now()
+        self.now = now  # by the clock of the database, as soon as the run was locked
         self.has_budgets: bool | None = None  # as the ledger has seen it in this transaction
+        self.rules: Policy | None = None  # in force, as this transaction last read them
         self._memory = memory or Memory()
         self._fields: set[str] = set()
         self._later: dict[Step, set[str]] = {}
@@ -164,7 +166,8 @@ def change(
     """
     if lease is None:
         with one_writer(), transaction.atomic():
-            current = Change(Run.objects.select_for_update().get(pk=run_id), actor)
+            run = Run.objects.select_for_update().get(pk=run_id)
+            current = Change(run, actor, database_now())
             yield current
             current.save()
     elif lease.memory.open is not None:
@@ -187,8 +190,8 @@ def together(lease: Lease) -> Iterator[Change]:
     memory = lease.memory
     try:
         with one_writer(), transaction.atomic():
-            memory.run = _as_it_is(lease)
-            memory.open = Change(memory.run, lease.owner, memory)
+            memory.run, now = _as_it_is(lease)
+            memory.open = Change(memory.run, lease.owner, now, memory)
             yield memory.open
             memory.open.save()
             memory.unsure = memory.run.last_event_hash
@@ -219,23 +222,35 @@ def driven(lease: Lease) -> tuple[Run, list[Step]]:
     return memory.run, memory.steps
 
 
-def _as_it_is(lease: Lease) -> Run:
-    """The locked row of the run: the remembered one when nobody wrote since, else read anew."""
+def database_now() -> datetime:
+    """The present time by the one clock that all processes share; on SQLite they share a machine."""
+    if connection.vendor != "postgresql":
+        return timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        now: datetime = cursor.fetchone()[0]
+    return now.astimezone(UTC)
+
+
+def _as_it_is(lease: Lease) -> tuple[Run, datetime]:
+    """The locked row of the run and the time: the remembered one when nobody wrote since, else read anew."""
     run = lease.memory.run
     if run is not None:
-        lock = " FOR UPDATE" if connection.vendor == "postgresql" else ""
+        server = connection.vendor == "postgresql"
+        more, lock = (", clock_timestamp()", " FOR UPDATE") if server else ("", "")
         with connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT last_event_hash, fence, lease_owner FROM runs_run WHERE id = %s{lock}",  # noqa: S608
+                f"SELECT last_event_hash, fence, lease_owner{more} FROM runs_run WHERE id = %s{lock}",  # noqa: S608
                 [lease.run_id],
             )
-            if cursor.fetchone() == (run.last_event_hash, lease.fence, lease.owner):
-                return run
+            row = cursor.fetchone()
+        if row is not None and row[:3] == (run.last_event_hash, lease.fence, lease.owner):
+            return run, row[3].astimezone(UTC) if server else timezone.now()
     lease.memory.steps = None
     run = Run.objects.select_for_update().get(pk=lease.run_id)
     if run.fence != lease.fence or run.lease_owner != lease.owner:
         raise LeaseLost(f"Run {run.request_id} is driven by {run.lease_owner or 'nobody'} now.")
-    return run
+    return run, database_now()
 
 
 def one_writer() -> AbstractContextManager[Any]:

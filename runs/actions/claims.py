@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from runs.actions.change import Change, Lease, change, one_writer, stop_clock
+from runs.actions.change import Change, Lease, change, database_now, one_writer, stop_clock
 from runs.actions.settling import close_open_steps
 from runs.models import Run, RunStatus, Step, StepStatus
 
@@ -31,11 +31,11 @@ def claim(run_id: int, owner: str) -> Lease | None:
         ):
             return None
         lost = run.lease_owner if run.status == RunStatus.RUNNING else ""
-        current = Change(run, owner)
+        current = Change(run, owner, database_now())
         if run.driving_since is not None:  # its driver died: count it until its lease ran out
             stop_clock(current, run.lease_until)
         current.set(
-            driving_since=now,
+            driving_since=current.now,
             status=RunStatus.RUNNING,
             started_at=run.started_at or now,
             lease_owner=owner,

@@ -38,7 +38,7 @@ def hand_over(lease: Lease, *, summary: str, limits: Mapping[str, Any], explanat
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
         run = _successor(current.run, summary, limits)
         run.save(force_insert=True)
-        begun = Change(run, current.actor)
+        begun = Change(run, current.actor, current.now)
         begun.event(
             "run.started",
             agent=run.agent,

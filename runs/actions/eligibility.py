@@ -15,11 +15,15 @@ def groups_asked(approval: Approval, voter: User) -> dict[str, list[str]]:
     return {"groups": sorted(voter.groups.filter(name__in=approval.roles).values_list("name", flat=True))}
 
 
-def who_left(approval: Approval) -> str:
-    """Somebody on whose yes this approval rests and whose account was closed since; "" when nobody."""
+def who_left(approval: Approval, run: Run) -> str:
+    """Whose yes this approval rests on who could not give it any more, as a sentence; "" when nobody's."""
     yes = approval.votes.filter(revision=approval.revision, verdict=Verdict.APPROVE)
-    gone = yes.filter(voter__is_active=False).select_related("voter").first()
-    return gone.voter.get_username() if gone else ""
+    for vote in yes.select_related("voter"):
+        if not vote.voter.is_active:
+            return f"The account of {vote.voter.get_username()}, who approved it, was closed since."
+        if why_may_not_vote(approval, run, vote.voter):
+            return f"{vote.voter.get_username()}, who approved it, may not decide on it any more."
+    return ""
 
 
 def why_may_not_vote(approval: Approval, run: Run, voter: User) -> str:

@@ -93,7 +93,7 @@ def _branch(current: Change, steps: Sequence[Step], *, name: str, text: str, use
         tool_calls=calls,
         created_at=timezone.now(),
     )
-    branch = Change(run, current.actor)
+    branch = Change(run, current.actor, current.now)
     _copy(branch, steps)
     branch.event(
         "run.started",

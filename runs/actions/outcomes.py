@@ -149,7 +149,7 @@ def _pass_on(current: Change, resolution: Resolution) -> None:
     while heir.handed_over:
         heir = Run.objects.select_for_update().get(parent_run=heir, copied_steps=0)
     if heir.pk != current.run.pk:
-        told = Change(heir, current.actor)
+        told = Change(heir, current.actor, current.now)
         told.add(untold=1)
         told.event(
             "outcome.passed_on",

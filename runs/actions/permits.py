@@ -5,13 +5,27 @@ from __future__ import annotations
 from django.db.models import F
 from django.db.models.functions import Now
 
-from runs.actions.change import Change
+from runs.actions.change import Change, Lease
 from runs.actions.settling import Refusal, settle_refused, settle_void
 from runs.models import GrantUse, PolicyRule, Step, StepStatus
-from runs.models.in_force import usable_grants
-from tools.policy import Verdict
+from runs.models.in_force import policy_in_force, usable_grants
+from tools.policy import Policy, Verdict
 
 NOT_ALLOWED = "It has no approval. It did not run."
+
+
+def rules_now(lease: Lease, *, hold: bool = False) -> Policy:
+    """The rules in force, read once for all that a driver records together.
+
+    With `hold` they are read again, and nobody changes them until it is committed: an effect starts by them.
+    """
+    current = lease.memory.open
+    if current is None or current.rules is None or hold:
+        rules = policy_in_force(hold=hold)
+        if current is not None:
+            current.rules = rules
+        return rules
+    return current.rules
 
 
 def may_start(current: Change, step: Step, verdict: Verdict | None) -> bool:

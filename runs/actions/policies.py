@@ -88,7 +88,7 @@ def enable_rule(
             rule.uses, rule.expires_at = values["uses"], now + timedelta(seconds=values["seconds"])
         rule.save(update_fields=["active", "draft", "uses", "expires_at"])  # never what was used
         _rebuild(head, now)
-    if values["kind"] not in LETS_RUN:
+    if not rule.is_grant:  # also a rule that allows: what its earlier version said of other calls is gone
         withdraw_overtaken(actor=by.get_username())
     return rule
 
@@ -102,12 +102,11 @@ def disable_rule(pk: int, *, why: str, by: User) -> PolicyRule:
         rule = find_rule(pk)
         if rule.active is None:
             raise ActionError(f"{rule.name} is switched off already.")
-        kind = rule.active.values["kind"]
         _record(rule, WhatChanged.DISABLED, rule.active.content, by, why)
         rule.active = None
         rule.save(update_fields=["active"])
         _rebuild(head, timezone.now())
-    if kind not in LETS_RUN or kind == RuleKind.ALLOW:
+    if not rule.is_grant:
         withdraw_overtaken(actor=by.get_username())
     return rule
 

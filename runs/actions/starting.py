@@ -15,7 +15,7 @@ from django.utils import timezone
 from runs import agents
 from runs.actions import rows
 from runs.actions.amounts import quoted
-from runs.actions.change import Change, one_writer
+from runs.actions.change import Change, database_now, one_writer
 from runs.actions.errors import (
     ActionError,
     InvalidQuestion,
@@ -101,7 +101,7 @@ def _store(run: Run, scenario: str) -> None:
     with one_writer(), transaction.atomic():
         estate.open_world(str(run.request_id), scenario, now=run.created_at)
         rows.insert(run)
-        current = Change(run, run.started_by)
+        current = Change(run, run.started_by, database_now())
         current.event("run.started", agent=run.agent, model=run.model, simulated=run.simulated)
         current.save()
 

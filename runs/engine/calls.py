@@ -27,7 +27,7 @@ def authorize(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) ->
 
     Returns the act that makes the previews, which read production; None when no person has to be asked.
     """
-    rules = policy_in_force()
+    rules = actions.rules_now(lease)
     judged = (_judge(lease, run, steps, steps[seq - 1], rules) for seq in seqs)
     requests = [made for made in judged if made is not None]
     if not requests:
@@ -131,7 +131,7 @@ def begin_calls(lease: Lease, run: Run, steps: list[Step], seqs: Sequence[int]) 
     again first, which is an act of its own, and where it cannot be undone later the run waits.
     """
     changes = any(steps[seq - 1].effect != "read" for seq in seqs)
-    rules = policy_in_force(hold=changes)
+    rules = actions.rules_now(lease, hold=changes)
     first = _before_start(lease, run, steps, steps[seqs[0] - 1], rules)
     if first is not None:
         return first

@@ -18,6 +18,7 @@ from runs.models import COOLING_OFF, Approval, Step, StepStatus
 from tools import boundary
 from tools.base import Tool, ToolContext
 
+SOON_SECONDS = 0.25
 AGAIN_SECONDS = 5.0  # until the next look when the last one failed
 UNSEEN = "preview"  # the reason of a run that waits for that
 LOOKED = "_looked_again"  # mark on the remembered step: lost with it, and then it is looked at again
@@ -85,9 +86,9 @@ def begin(
 ) -> Act | Standing | None:
     """Park while it can still be taken back; then the act that looks again, once; None when it may start."""
     if actions.cools_off(lease, approval.not_before):
-        parked = actions.park(
-            lease, until=approval.not_before, reason=COOLING_OFF, explanation=COOLING_OFF_WAITS
-        )
+        least = timezone.now() + timedelta(seconds=SOON_SECONDS)  # this clock may be ahead of the database
+        until = max(approval.not_before or least, least)
+        parked = actions.park(lease, until=until, reason=COOLING_OFF, explanation=COOLING_OFF_WAITS)
         return Standing.OVER if parked else Standing.GO_ON
     seen = approval.card
     late = approval.execute_by is not None and timezone.now() > approval.execute_by

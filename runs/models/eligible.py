@@ -29,3 +29,16 @@ def why_not(
             "Ask one of them, or an administrator to be added."
         )
     return ""
+
+
+def why_no_yes(*, changed_it: bool, quorum: int, self_approval: bool, rule: str) -> str:
+    """Why somebody may only say no, as a sentence for them; "" when they may say yes, too.
+
+    Whoever changed a call has proposed it: under a rule that asks for several people, or for somebody else
+    than who is behind it, a yes has to come from others.
+    """
+    if not changed_it or (quorum == 1 and self_approval):
+        return ""
+    if quorum > 1:
+        return f"You changed this call, and the rule {rule} asks for {quorum} people: they have to be others."
+    return f"You changed this call, and the rule {rule} wants somebody else to decide."

@@ -30,6 +30,11 @@ def policy_in_force(*, hold: bool = False) -> Policy:
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT digest FROM runs_policyhead WHERE id = {HEAD}{lock}")  # noqa: S608
             row = cursor.fetchone()
+        if row is None and lock:  # before the first rule there is no row to hold
+            PolicyHead.objects.bulk_create(
+                [PolicyHead(pk=HEAD, digest="", rules="[]")], ignore_conflicts=True
+            )
+            continue
         try:
             policy = _of_digest(row[0]) if row and row[0] else CODE_ONLY
         except _ChangedMeanwhile:

@@ -10,6 +10,7 @@ from django.contrib.auth.models import User
 from django.db.models import Prefetch, QuerySet
 
 from runs.models import Approval, ApprovalState, Verdict, Vote
+from runs.models.eligible import why_no_yes
 from runs.reading import rule_words
 from runs.reading.timescale import percent_text
 from runs.reading.words import span
@@ -83,9 +84,12 @@ class Ask:
     @property
     def why_no_approval(self) -> str:
         """Why this viewer may say no and not yes, or ""."""
-        if self.edited_by_viewer and self.quorum > 1:
-            return f"You changed it, and the rule asks for {self.quorum} people: they have to be others."
-        return ""
+        return why_no_yes(
+            changed_it=self.edited_by_viewer,
+            quorum=self.quorum,
+            self_approval=self.self_approval,
+            rule=self.rule,
+        )
 
     @property
     def shown_state(self) -> str:

@@ -44,7 +44,8 @@ def _ended_well(approval: Approval) -> Iterator[str]:
     if approval.redeemed_at and approval.not_before and approval.redeemed_at < approval.not_before:
         yield f"call {seq} started at {approval.redeemed_at}, before {approval.not_before}"
     yes = [vote for vote in approval.votes.all() if vote.verdict == Verdict.APPROVE]
-    if approval.quorum > 1 and any(vote.voter_id == approval.edited_by_id for vote in yes):
+    needs_others = approval.quorum > 1 or not approval.self_approval
+    if needs_others and any(vote.voter_id == approval.edited_by_id for vote in yes):
         yield f"approval {approval.pk} was approved by the person who changed it"
 
 

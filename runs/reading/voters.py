@@ -21,6 +21,8 @@ def who_can_still_vote(ask: Ask) -> tuple[str, ...]:
     if not ask.self_approval:
         starter = Approval.objects.filter(pk=ask.pk, run__created_by__isnull=False)
         people = people.exclude(pk__in=starter.values("run__created_by"))
-    others = [ballot.voter for ballot in ask.ballots] + [ask.edited_by]  # who changed it may only reject
-    waiting = people.exclude(username__in=others)
+    done = [ballot.voter for ballot in ask.ballots]
+    if ask.quorum > 1 or not ask.self_approval:
+        done.append(ask.edited_by)  # who changed it may only reject
+    waiting = people.exclude(username__in=done)
     return tuple(waiting.order_by("username").values_list("username", flat=True)[:MAX_NAMED])

@@ -35,9 +35,8 @@ def _plan(backend: Backend, service_name: str, mode: str, older_than: int, expec
         raise ToolError(
             "invalid_argument", f"{service} has no database connection pool. Choose another service."
         )
-    facts = backend.pool(service)
+    facts, (what, risk) = backend.pool(service), _MODES[mode]
     matching = _matching(facts, mode)
-    what, risk = _MODES[mode]
     return Plan(
         kind="restart_pool",
         service=service,
@@ -68,6 +67,7 @@ def _plan(backend: Backend, service_name: str, mode: str, older_than: int, expec
                 }
             ],
             basis=remediation.basis(backend, service),
+            reversible=mode == "drain_and_recycle",  # a session that was cut off does not come back
         ),
     )
 

@@ -197,10 +197,12 @@ def card(
     chips: list[dict[str, str]],
     changes: list[dict[str, Any]],
     basis: dict[str, Any],
+    reversible: bool = True,
 ) -> dict[str, Any]:
     """The approval card. Everything on it comes from the system that would be changed, not from the agent.
 
-    `basis` is what the decision rests on; nothing that moves by itself, such as a metric, belongs there.
+    `reversible`: whether another call brings back what was there before. `basis` is what the decision
+    rests on; nothing that moves by itself, such as a metric, belongs there.
     """
     effect = effect_of(backend, expected)
     now = backend.value(effect.service, effect.metric, backend.now())
@@ -211,7 +213,7 @@ def card(
         "action": action,
         "chips": chips,
         "changes": changes,
-        "reversible": True,
+        "reversible": reversible,
         "basis": basis,
         "effect_if_rejected": f"Nothing changes. {effect.metric} of {effect.service} is {now:g} now.",
         "problem": "",
