@@ -108,7 +108,7 @@ def test_accents_and_case_do_not_matter() -> None:
 @given(st.text(max_size=200))
 def test_a_text_is_found_by_each_of_its_own_words(text: str) -> None:
     stored = tokens.document([text], [])
-    for word in re.findall(r"\w+", text):
+    for word in text.split():
         phrase = tokens.tokens(word)
         assert all(token in stored for token in phrase)
     assert all(not re.search(r"['\"\\\s]", token) for token in stored)

@@ -89,7 +89,7 @@ def test_the_page_takes_the_same_few_queries_for_runs_of_any_length(
     run = a_long_run(steps)
     # session, user, run, steps, approvals, (the last turn of a long run), step, its turn, its events,
     # tickets, checks, evidence, forks, pending, unknown, permissions (2)
-    with django_assert_num_queries(16 + (steps == LONG)):
+    with django_assert_num_queries(18 + (steps == LONG)):
         assert page.get(run.get_absolute_url()).status_code == 200
     # session, user, run, steps, approvals
     with django_assert_num_queries(5):

@@ -306,7 +306,7 @@ def test_a_tool_has_a_limit_of_its_own_which_a_person_can_raise(faults: Callable
     drive(lease, lambda: False)
     run.refresh_from_db()
     assert (run.status, run.reason) == (RunStatus.STOPPED, "repeats")
-    with pytest.raises(actions.ActionError, match="no limit 'calls_per_tool"):
+    with pytest.raises(actions.ActionError, match="no limit “calls_per_tool"):
         actions.retry_run(run_id=run.pk, actor="olga", limits={"calls_per_tool.read_minds": "3"})
     actions.retry_run(
         run_id=run.pk, actor="olga", limits={"calls_per_tool.search_logs": "40", "repeats": "5"}
