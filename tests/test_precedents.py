@@ -117,15 +117,18 @@ def test_the_last_five_decisions_say_how_they_ended(operator: User, second_opera
     Resolution.objects.create(
         run=unknown.run, step=unknown.step, verdict="happened", by=second_operator, evidence="I looked."
     )
+    taken_back = Approval.objects.get(step__arguments__contains="dep_1")
+    Approval.objects.filter(pk=taken_back.pk).update(state="revoked", ended_by="dana", ended_why="Too late.")
     _, _, approval = a_waiting_call()
     card = card_of(approval, operator)
     assert [(p.ask.shown_state, p.by, p.end.word, p.difference.none) for p in card.precedents] == [
         ("approved", "olga", "unknown, then: it happened", False),
         ("rejected", "dana", "did not run", False),
-        ("approved", "olga", "ran, not verified", False),
+        ("revoked", "dana", "ran, not verified", False),
         ("approved", "olga", "ran, effect not met", True),
         ("approved", "olga", "ran, verified", True),
     ]
+    assert card.precedents[2].reason == "Too late."
     assert card.identical == 2
     earlier = Approval.objects.get(pk=card.precedents[3].ask.pk)
     check = card_of(earlier, operator).check

@@ -194,5 +194,13 @@ def test_a_browser_that_fetches_ahead_does_not_use_up_the_link(client: Client, o
 def test_a_vote_sent_without_a_session_comes_back_to_its_card(client: Client, operator: User) -> None:
     asked = client.post("/approvals/7/decide/")
     assert asked.status_code == 302 and "next=/approvals/7/decide/" in asked["Location"]
-    form = {"username": "olga", "password": "correct horse battery", "next": "/approvals/7/decide/"}
-    assert client.post("/sign-in/", form)["Location"] == "/approvals/7/"
+    client.force_login(operator)
+    for sent_to, page in {
+        "/approvals/7/decide/": "/approvals/7/",
+        "/approvals/7/revoke/": "/approvals/7/",
+        "/approvals/7/edit/": "/approvals/7/edit/",
+        "/policy/3/enable": "/policy/3/",
+        "/relapses/3/taken": "/",
+        "/budgets/3/remove": "/budgets/",
+    }.items():
+        assert client.get("/sign-in/", {"next": sent_to})["Location"] == page

@@ -115,7 +115,7 @@ def _text(value: Any, path: str) -> str:
 
 
 def _number(value: float, path: str) -> str:
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):  # a large int has no float to ask about
         raise NotCanonical(f"{_at(path)} is not a finite number. JSON has none of these.")
     if abs(value) > LARGEST and value == int(value):
         raise NotCanonical(

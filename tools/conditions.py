@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tools import schema
+from tools import canonical, schema
 from tools.base import Tool
 
 MOST_CONDITIONS = 20
@@ -140,24 +140,27 @@ def _parsed(line: str) -> Condition:
             'replicas <= 6 or service_name = "api".'
         )
     path, operator, text = match[1], " ".join(match[2].split()).replace("==", "="), match[3]
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-        written = _canonical(value)
-    except (ValueError, RecursionError) as error:
-        raise BadCondition(
-            f'{line!r}: {text!r} is no JSON value. Texts need quotes: {path} {operator} "{text}".'
-            if re.fullmatch(r"[\w .:/-]+", text)
-            else f"{line!r}: the value has to be JSON, such as 6, true, null, a text in quotes or a list."
-        ) from error
+    value = _value(line, path, operator, text)
     if operator in {"in", "not in"} and not (isinstance(value, list) and value):
         raise BadCondition(f"{line!r}: after {operator} comes a list that is not empty, such as [1, 2].")
     if operator in {"<", "<=", ">", ">="} and not _is_number(value):
         raise BadCondition(f"{line!r}: {operator} compares numbers. Use = or in for anything else.")
-    return Condition(path, operator, written)
+    return Condition(path, operator, _canonical(value))
 
 
-def _no_constant(name: str) -> Any:
-    raise ValueError(name)
+def _value(line: str, path: str, operator: str, text: str) -> Any:
+    """What is compared with: only what has one meaning, or the rule would say one thing and do another."""
+    try:
+        return canonical.read(text)
+    except canonical.NotCanonical as error:
+        sentence = str(error)
+        if sentence.startswith("This is no JSON"):
+            sentence = (
+                f'{text!r} is no JSON value. Texts need quotes: {path} {operator} "{text}".'
+                if re.fullmatch(r"[\w .:/-]+", text)
+                else "the value has to be JSON, such as 6, true, null, a text in quotes or a list."
+            )
+        raise BadCondition(f"{line!r}: {sentence}") from error
 
 
 def _canonical(value: Any) -> str:
@@ -174,7 +177,7 @@ def _at(arguments: Mapping[str, Any], path: str) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) is int or (type(value) is float and math.isfinite(value))  # a large int is no float
 
 
 def _compare(found: Any, operator: str, wanted: Any) -> bool:

@@ -51,7 +51,7 @@ def decide(
     run_id = run_of(approval_id)
     if verdict not in Verdict.values:
         raise ActionError("A decision is either approve or reject.")
-    reason = reason.strip()[:MAX_REASON_CHARACTERS]
+    reason = stored_reason(reason)
     with change(run_id, actor=voter.get_username()) as current:
         approval = Approval.objects.select_for_update().get(pk=approval_id)
         if approval.is_open and approval.has_expired(current.now):
@@ -209,6 +209,11 @@ def _vote(
         step.status = StepStatus.READY
         step.save(update_fields=["status"])
     _wake(current)
+
+
+def stored_reason(reason: str) -> str:
+    """What a person gave as reason, as it is kept: PostgreSQL has no text with NUL."""
+    return reason.replace("\0", "").strip()[:MAX_REASON_CHARACTERS]
 
 
 def because(reason: str) -> str:

@@ -13,12 +13,12 @@ from django.contrib.auth.models import User
 
 from runs.actions.approvals import (
     BEFORE_START,
-    MAX_REASON_CHARACTERS,
     call_of,
     check_may_decide,
     close_question,
     expire,
     run_of,
+    stored_reason,
     why_not_eligible,
     why_void,
 )
@@ -148,7 +148,7 @@ def _why_not(run: Run, step: Step, approval: Approval, arguments: Any) -> Action
 def _store(
     current: Change, step: Step, approval: Approval, editor: User, arguments: str, reason: str
 ) -> Edit:
-    reason = reason.strip()[:MAX_REASON_CHARACTERS]
+    reason = stored_reason(reason)
     edit = Edit.objects.create(
         run=current.run, approval=approval, arguments=arguments, reason=reason, by=editor, at=current.now
     )

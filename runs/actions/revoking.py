@@ -5,11 +5,11 @@ from __future__ import annotations
 from django.contrib.auth.models import User
 
 from runs.actions.approvals import (
-    MAX_REASON_CHARACTERS,
     because,
     call_of,
     check_may_decide,
     run_of,
+    stored_reason,
     who_decided,
 )
 from runs.actions.change import change
@@ -28,7 +28,7 @@ def revoke(*, approval_id: int, reviewer: User, reason: str = "", revision: int,
     """
     run_id = run_of(approval_id)
     check_may_decide(reviewer)
-    reason = reason.strip()[:MAX_REASON_CHARACTERS]
+    reason = stored_reason(reason)
     name = reviewer.get_username()
     with change(run_id, actor=name) as current:
         approval = Approval.objects.select_for_update().get(pk=approval_id)

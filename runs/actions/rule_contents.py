@@ -101,7 +101,7 @@ def checked_name(name: str) -> str:
 
 def checked_why(why: str) -> str:
     """The reason of a change. Raises InvalidRule."""
-    why = why.strip()
+    why = _storable(why).strip()
     if not why:
         raise InvalidRule({"why": "Say why you change it: the history keeps it."})
     if len(why) > LONGEST_WHY:
@@ -117,6 +117,11 @@ def written(values: dict[str, Any], name: str) -> WantedRule:
     fields |= {key: str(values[key]) for key in ("quorum", "uses") if key in values}
     kept = ("kind", "reason", "tool", "effect", "agent", "environment", "roles", "self_approval")
     return WantedRule(**fields, **{key: values[key] for key in kept if key in values})
+
+
+def _storable(text: str) -> str:
+    """Without the one character that PostgreSQL cannot keep in a text."""
+    return text.replace("\0", "")
 
 
 def span_text(seconds: int) -> str:
@@ -147,7 +152,7 @@ def _kind(wanted: WantedRule) -> str:
 
 
 def _reason(wanted: WantedRule) -> str:
-    reason = " ".join(wanted.reason.split())
+    reason = " ".join(_storable(wanted.reason).split())
     if not reason:
         raise ValueError("Give the reason in a sentence: it stands on the card, and the agent is told it.")
     if len(reason) > LONGEST_REASON:
@@ -207,7 +212,7 @@ def _quorum(wanted: WantedRule) -> int:
 
 
 def _roles(wanted: WantedRule) -> list[str]:
-    roles = sorted(set(wanted.roles))
+    roles = sorted({_storable(role) for role in wanted.roles})
     known = set(Group.objects.filter(name__in=roles).values_list("name", flat=True))
     if missing := [role for role in roles if role not in known]:
         raise ValueError(f"There is no group {', '.join(missing)}. Groups are made by an administrator.")

@@ -133,6 +133,8 @@ class Ask:
 
     @property
     def who_decided(self) -> str:
+        if self.shown_state == ApprovalState.REVOKED:
+            return f"Revoked by {self.ended_by}"
         last = self.last_ballot
         decided = last and self.shown_state in {ApprovalState.APPROVED, ApprovalState.REJECTED}
         return (

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from runs.models import Approval
+from tools import canonical
 
 PREFIX = "arg."
 WHOLE = "everything"  # the only field of a tool whose schema is not known
@@ -148,10 +149,10 @@ def _value(field: Field) -> Any:
     if field.kind == "lines":
         return [line.strip() for line in text.splitlines() if line.strip()]
     try:
-        value = json.loads(text)
-    except ValueError as error:
-        wanted = NUMBERS.get(field.kind, "JSON")
-        raise ValueError(f"Give {wanted}.") from error
+        value = canonical.read(text)
+    except canonical.NotCanonical as error:
+        wanted = NUMBERS.get(field.kind)
+        raise ValueError(f"Give {wanted}." if wanted else str(error)) from error
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if field.kind in NUMBERS and (not number or (field.kind == "integer" and not isinstance(value, int))):
         raise ValueError(f"Give {NUMBERS[field.kind]}.")

@@ -46,12 +46,16 @@ class Precedent:
 
     @property
     def by(self) -> str:
-        """Who voted; empty when nobody did."""
+        """Who took it back, else who voted; empty when nobody did."""
+        if self.ask.shown_state == ApprovalState.REVOKED:
+            return self.ask.ended_by
         return ", ".join(ballot.voter for ballot in self.ask.ballots)
 
     @property
     def reason(self) -> str:
-        """What the last voter said of it."""
+        """What whoever took it back said of it, else the last voter."""
+        if self.ask.shown_state == ApprovalState.REVOKED:
+            return self.ask.ended_why
         last = self.ask.last_ballot
         return last.reason if last else ""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate
 
-from django.db import OperationalError
+from django.db import DataError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -56,10 +56,13 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 class BusyDatabase(MiddlewareMixin):
-    """503 instead of 500 when the database is locked or away: sending it again may work."""
+    """503 instead of 500 when the database is locked or away, 400 when it cannot keep what was sent."""
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Answer for a database that does not; other exceptions are not for us."""
+        """Answer for a database that does not, or that cannot keep what was sent, such as NUL in a text."""
+        if isinstance(exception, DataError):
+            logger.warning("%s %s: it cannot be stored: %s", request.method, request.path, exception)
+            return bad_request(request)
         if not isinstance(exception, OperationalError):
             return None
         logger.warning("%s %s: the database does not answer: %s", request.method, request.path, exception)
@@ -96,6 +99,7 @@ def allow[**P](
             response["Allow"] = ", ".join(methods)
             return response
 
+        checked.methods = methods  # type: ignore[attr-defined]
         return checked
 
     return decorate

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from runs.access import may_change
-from runs.actions import ActionError, InvalidEdit, ask_edit, revoke
+from runs.actions import ActionError, InvalidEdit, MayNotDecide, ask_edit, revoke
 from runs.actions.approvals import MAX_REASON_CHARACTERS
 from runs.reading.editing import arguments_from, fields_of, find_approval
 from runs.reading.queue import Card, read_card
@@ -73,7 +73,8 @@ def take_back(request: HttpRequest, pk: int) -> HttpResponse:
             digest=digest,
         )
     except ActionError as error:
-        return queue_page(request, pk=pk, problem=str(error), status=409)
+        status = 403 if isinstance(error, MayNotDecide) else 409
+        return queue_page(request, pk=pk, problem=str(error), status=status)
     headline = after.card.get("headline") or f"Run {after.step.name}"
     messages.info(request, f"Undone: {headline}. It does not run; the agent is told why.")
     target = request.POST.get("next", "")

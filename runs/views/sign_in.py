@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth import login, logout
@@ -10,7 +10,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import AuthenticationForm
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
+from django.urls import Resolver404, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
@@ -69,6 +69,22 @@ def _target(request: HttpRequest) -> str:
     """The page that was asked for before signing in, when it is one of ours."""
     target = request.POST.get("next") or request.GET.get("next") or ""
     if target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None):
-        # A form that was sent without a session cannot be sent again by going to its address.
-        return re.sub(r"/(decide|cancel|pause|resume|retry|fork|ask)/?$", "/", target)
+        return _page_of(target)
     return settings.LOGIN_REDIRECT_URL
+
+
+def _page_of(target: str) -> str:
+    """The address itself, or the page nearest above it when it only takes forms.
+
+    A form that was sent without a session cannot be sent again by going to its address.
+    """
+    path = urlsplit(target).path
+    while path != "/":
+        try:
+            found = resolve(path)
+        except Resolver404:
+            found = None
+        if found and "GET" in getattr(found.func, "methods", ("GET",)):
+            return target if path == urlsplit(target).path else path
+        path = f"{path.rstrip('/').rpartition('/')[0]}/"
+    return "/"
