@@ -1,7 +1,7 @@
 """How soon what a worker commits stands on a page in Chromium while 20 people look; part of `traces.py`.
 
-A worker drives runs of 30 turns against the scripted server, a web process serves ten open pages of such a run
-and ten open lists, each of another person. One of the pages is open in Chromium, connected last and so
+A worker drives runs of 29 turns against the scripted server, a web process serves ten open pages of such a
+run and ten open lists, each of another person. One of the pages is open in Chromium, connected last and so
 served last. Its script writes down when a step first stands in the document and when it first stands there
 as ended; each of these is compared with the event of the same change, whose time is taken inside the
 transaction, so before its commit.
@@ -45,7 +45,8 @@ const look = () => {
 };
 document.addEventListener("DOMContentLoaded", () => {
   look();
-  new MutationObserver(look).observe(document.body, {subtree: true, childList: true, attributes: true, characterData: true});
+  const all = {subtree: true, childList: true, attributes: true, characterData: true};
+  new MutationObserver(look).observe(document.body, all);
 });
 """
 
@@ -102,9 +103,7 @@ def scripted_server() -> Iterator[str]:
 def worker(environment: dict[str, str]) -> Iterator[None]:
     """A worker process that looks for runs; ended with the block."""
     arguments = [sys.executable, "manage.py", "worker", "--concurrency", "2"]
-    with subprocess.Popen(
-        arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout and "drives up to" in process.stdout.readline()
             yield

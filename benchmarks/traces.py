@@ -10,7 +10,7 @@ steps it takes about ten minutes and eight gigabytes. The last line is one JSON 
 list_p95_ms, filter_p95_ms, next_p95_ms, sort_p95_ms  the list, filtered lists, further pages, by cost
 search_rare_p95_ms, search_common_p95_ms              a word of few steps, words of most steps
 run_p95_ms, run_30k_p95_ms                            pages of a run of 12 steps or so, and of the longest run
-live_p95_ms                                           from the commit in a worker to the page in Chromium (live.py)
+live_p95_ms                                           from commit in a worker to page in Chromium: live.py
 cpu_ms                                                processor time of the web process per page, of each kind
 rss_mb                                                memory of the web process after all of this
 bytes_per_step, spent                                 size of the database, and what it is spent on
@@ -214,7 +214,9 @@ def main() -> None:
     parser.add_argument(
         "--database-url", default="", help="an empty PostgreSQL database; all in it is deleted"
     )
-    parser.add_argument("--only", default=",".join((*KINDS, LIVE)), help="which kinds, with commas between them")
+    parser.add_argument(
+        "--only", default=",".join((*KINDS, LIVE)), help="which kinds, with commas between them"
+    )
     parser.add_argument("--keep", default="", help="build here, or measure again what was built here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
