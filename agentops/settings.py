@@ -86,7 +86,7 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.contrib.messages.context_processors.messages",
                 "runs.views.frame.frame",
             ],
-            "builtins": ["runs.templatetags.agentops"],
+            "builtins": ["runs.templatetags.agentops", "runs.templatetags.rows"],
         },
     }
 ]
