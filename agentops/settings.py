@@ -86,7 +86,7 @@ TEMPLATES: list[dict[str, Any]] = [
                 "django.contrib.messages.context_processors.messages",
                 "runs.views.frame.frame",
             ],
-            "builtins": ["runs.templatetags.agentops", "runs.templatetags.may"],
+            "builtins": [f"runs.templatetags.{name}" for name in ("agentops", "may", "rows")],
         },
     }
 ]

@@ -31,7 +31,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from django.contrib.auth.models import User  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.db import OperationalError, connection, transaction  # noqa: E402
-from django.db.models import NOT_PROVIDED, Model  # noqa: E402
+from django.db.models import NOT_PROVIDED, Field, JSONField, Model  # noqa: E402
 
 from runs import agents  # noqa: E402
 from runs.models import Approval, Event, Run, Step, event_hash  # noqa: E402
@@ -178,10 +178,7 @@ class Table:
         fields = model._meta.concrete_fields
         self.name = model._meta.db_table
         self.columns = [field.column for field in fields]
-        self._usual = {
-            field.column: None if field.default is NOT_PROVIDED or callable(field.default) else field.default
-            for field in fields
-        }
+        self._usual = {field.column: _usual(field) for field in fields}
         self._rows: list[list[Any]] = []
         self.written = 0
 
@@ -205,6 +202,13 @@ class Table:
                 cursor.cursor.executemany(statement, _plain(self._rows))  # type: ignore[attr-defined]
         self.written += len(self._rows)
         self._rows.clear()
+
+
+def _usual(field: Field[Any, Any]) -> Any:
+    """The default of a column as the database takes it; None where every row says its own."""
+    if isinstance(field, JSONField):
+        return json.dumps(field.get_default())
+    return None if field.default is NOT_PROVIDED or callable(field.default) else field.default
 
 
 def _plain(rows: Iterable[Sequence[Any]]) -> Iterator[list[Any]]:

@@ -10,7 +10,7 @@ steps it takes about ten minutes and eight gigabytes. The last line is one JSON 
 list_p95_ms, filter_p95_ms, next_p95_ms, sort_p95_ms  the list, filtered lists, further pages, by cost
 search_rare_p95_ms, search_common_p95_ms              a word of few steps, words of most steps
 run_p95_ms, run_30k_p95_ms                            pages of a run of 12 steps or so, and of the longest run
-live_p95_ms                                           from commit to page: not measured here
+live_p95_ms                                           from commit in a worker to page in Chromium: live.py
 cpu_ms                                                processor time of the web process per page, of each kind
 rss_mb                                                memory of the web process after all of this
 bytes_per_step, spent                                 size of the database, and what it is spent on
@@ -36,9 +36,14 @@ from urllib.parse import quote
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.live import measure_live  # noqa: E402
+
 UNWANTED = ("ANTHROPIC", "DATABASE", "DJANGO", "AGENTOPS")
 TIMES = 40  # requests of each kind
 KINDS = ("list", "filter", "next", "sort", "search_rare", "search_common", "run", "run_30k")
+LIVE = "live"
 
 
 class Installation:
@@ -61,9 +66,11 @@ class Installation:
         return done.stdout
 
     def build(self, steps: int) -> dict[str, Any]:
-        """The data set and its index."""
+        """The data set and its index; without steps an empty installation."""
         self.run("manage.py", "migrate", "-v", "0")
         self.run("manage.py", "flush", "--no-input", "-v", "0")
+        if not steps:
+            return {"steps": 0}
         built: dict[str, Any] = json.loads(
             self.run("-m", "benchmarks.trace_data", str(steps)).splitlines()[-1]
         )
@@ -183,6 +190,23 @@ def measure(browser: Browser, kind: str, facts: dict[str, Any], web: psutil.Proc
     return round(sorted(times)[int(0.95 * len(times))], 1), round(cpu, 1)
 
 
+def measure_pages(
+    place: Installation, port: int, web: psutil.Process, wanted: list[str], steps: int
+) -> dict[str, Any]:
+    """Times of these kinds of pages, and what the database is made of."""
+    facts = json.loads(place.run("-m", "benchmarks.trace_data", "facts").splitlines()[-1])
+    browser = Browser(port, facts["session"])
+    figures: dict[str, Any] = {"cpu_ms": {}}
+    for kind in (kind for kind in KINDS if kind in wanted):
+        figures[f"{kind}_p95_ms"], figures["cpu_ms"][kind] = measure(browser, kind, facts, web)
+    sizes = facts["sizes"]
+    figures["bytes_per_step"] = round(sum(sizes.values()) / steps)
+    figures["spent"] = {
+        name: round(size / steps, 1) for name, size in sorted(sizes.items(), key=lambda item: -item[1])[:12]
+    }
+    return figures
+
+
 def main() -> None:
     """Build, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -190,33 +214,30 @@ def main() -> None:
     parser.add_argument(
         "--database-url", default="", help="an empty PostgreSQL database; all in it is deleted"
     )
-    parser.add_argument("--only", default=",".join(KINDS), help="which kinds, with commas between them")
+    parser.add_argument(
+        "--only", default=",".join((*KINDS, LIVE)), help="which kinds, with commas between them"
+    )
     parser.add_argument("--keep", default="", help="build here, or measure again what was built here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(arguments.keep or temporary)
         folder.mkdir(exist_ok=True)
         place = Installation(folder, arguments.database_url)
+        if arguments.only == LIVE and not arguments.keep:
+            arguments.steps = 0
         kept = folder / "built.json"
         figures: dict[str, Any] = (
             json.loads(kept.read_text()) if kept.exists() else place.build(arguments.steps)
         )
         kept.write_text(json.dumps(figures))
-        facts = json.loads(place.run("-m", "benchmarks.trace_data", "facts").splitlines()[-1])
+        wanted = arguments.only.split(",")
         with place.web() as (web, port):
-            browser = Browser(port, facts["session"])
-            cpu = figures["cpu_ms"] = {}
-            for kind in (kind for kind in KINDS if kind in arguments.only.split(",")):
-                p95, cpu[kind] = measure(browser, kind, facts, psutil.Process(web.pid))
-                figures[f"{kind}_p95_ms"] = p95
-            figures["live_p95_ms"] = None
-            figures["rss_mb"] = round(psutil.Process(web.pid).memory_info().rss / 1e6)
-        sizes = facts["sizes"]
-        figures["bytes_per_step"] = round(sum(sizes.values()) / figures["steps"])
-        figures["spent"] = {
-            name: round(size / figures["steps"], 1)
-            for name, size in sorted(sizes.items(), key=lambda item: -item[1])[:12]
-        }
+            process = psutil.Process(web.pid)
+            if figures["steps"]:
+                figures |= measure_pages(place, port, process, wanted, figures["steps"])
+            if LIVE in wanted:
+                figures |= measure_live(place, port, lambda path, who: Browser(port, who).get(path)[1])
+            figures["rss_mb"] = round(process.memory_info().rss / 1e6)
     print(json.dumps(figures))
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Iterable
 from typing import Any
-from uuid import UUID
 
 from channels.auth import get_user
 from channels.db import database_sync_to_async
@@ -22,15 +22,14 @@ from django.utils import timezone
 
 from runs.access import may_set_budgets
 from runs.forms import REASONS
-from runs.parameters import number_of, numbers_of, parameters_of, step_of
+from runs.parameters import number_of, numbers_of, parameters_of
+from runs.present import enter, is_still_here, leave
 from runs.reading.budgets import read_budgets, read_changes
 from runs.reading.outcomes import count_unknown
 from runs.reading.queue import count_pending, pending_pks, read_card, read_tickets
 from runs.reading.rechecks import read_relapses
-from runs.reading.run_page import RunPageView, read_live_page
-from runs.reading.trace import find_run
-from runs.reading.trace_changes import TraceMemory
 from runs.reading.workers import read_workers
+from runs.sharing import shared
 from runs.watching import GROUP, hold_watch, release_watch
 
 SIGNED_OUT = 4401  # the browser does not come back after this code
@@ -58,6 +57,8 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
         self.sent: dict[str, Any] = {}
         self.prepare(parameters_of(self.scope["query_string"]))
         self._changed = asyncio.Event()
+        self._viewer: User | None = None
+        self._checked_at = float("-inf")
         self._serving: asyncio.Task[None] | None = None
         self._held = False
         if not self.scope["user"].is_authenticated:
@@ -66,6 +67,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
         await self.channel_layer.group_add(GROUP, self.channel_name)
         hold_watch(self.channel_layer)
         self._held = True
+        enter(*self._present())
         self._serving = asyncio.create_task(self._serve())
 
     def prepare(self, parameters: dict[str, str]) -> None:
@@ -78,8 +80,12 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
                 await self._serving
         if self._held:
             self._held = False
+            leave(*self._present())
             await self.channel_layer.group_discard(GROUP, self.channel_name)
             await release_watch()
+
+    def _present(self) -> tuple[str, int]:
+        return self.scope["session"].session_key, self.scope["user"].pk
 
     async def runs_changed(self, event: dict[str, Any]) -> None:
         """A hint from the watcher."""
@@ -102,7 +108,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
         """Look, send, wait for a hint. Also looks from time to time without one, and says so."""
         try:
             while True:
-                frames = await database_sync_to_async(self._read)(await get_user(self.scope))
+                frames = await database_sync_to_async(self._read)(await self._who())
                 for frame in frames:
                     await self.send(text_data=frame)
                 await asyncio.sleep(self.rest_seconds)
@@ -121,13 +127,24 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
             logger.exception("A live page broke off; the browser connects again.")
             await self.close(1011)
 
+    async def _who(self) -> Any:
+        """Who looks, with what they may do, read again from time to time; None in between."""
+        if time.monotonic() - self._checked_at < LOOK_AGAIN_SECONDS / 2:
+            return None
+        return await get_user(self.scope)
+
     def _read(self, user: Any) -> list[str]:
         """In a thread with a database connection. A session that ended ends the connection too."""
         session = self.scope["session"]
-        if not isinstance(user, User) or not user.is_active or not session.exists(session.session_key):
+        if user is not None:
+            if not isinstance(user, User) or not user.is_active or not session.exists(session.session_key):
+                raise Closed(SIGNED_OUT)
+            self._viewer, self._checked_at = user, time.monotonic()
+        assert self._viewer
+        if user is None and not is_still_here(session.session_key, self._viewer):
             raise Closed(SIGNED_OUT)
-        frames = self.frames(user)
-        counts = {"pending": count_pending(timezone.now()), "unknown": count_unknown()}
+        frames = self.frames(self._viewer)
+        counts = shared.get("counts", _counts)
         frames.extend(self.changed("pending", counts, "parts/pending.html", counts))
         return frames
 
@@ -147,6 +164,11 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
         return [html]
 
 
+def _counts() -> dict[str, Any]:
+    """What waits for a person."""
+    return {"pending": count_pending(timezone.now()), "unknown": count_unknown()}
+
+
 class FrameConsumer(LiveConsumer):
     """A page without live content of its own: only the number of pending approvals."""
 
@@ -160,52 +182,6 @@ class NoSuchPage(LiveConsumer):
     async def connect(self) -> None:
         await self.accept()
         await self.close(GONE)
-
-
-class RunConsumer(LiveConsumer):
-    """The page of one run. The browser says which step it shows; nothing said means: follow."""
-
-    run_pk: int | None = None
-    selected: int | None = None
-
-    def prepare(self, parameters: dict[str, str]) -> None:
-        self.selected = number_of(parameters.get("step", ""))
-        self.talks = parameters.get("view") == "conversation"
-        self.memory = TraceMemory()
-
-    def concerns(self, run_ids: Iterable[int]) -> bool:
-        return self.run_pk is None or self.run_pk in run_ids
-
-    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """`{"step": 7}` shows that step, `{"step": null}` follows the live one. Anything else is ignored."""
-        said = step_of(text_data or "")
-        if said is not None:
-            self.selected = said.step
-            self.sent.pop("panel", None)
-            self.look_now()
-
-    def frames(self, viewer: User) -> list[str]:
-        request_id: UUID = self.scope["url_route"]["kwargs"]["request_id"]
-        run = find_run(request_id)
-        if run is None:
-            raise Closed(GONE)
-        self.run_pk = run.pk
-        page = read_live_page(run, selected=self.selected, talks=self.talks, viewer=viewer)
-        context = {"page": page, "viewer": viewer}
-        frames = self._trace(page, context)
-        for part in ("head", "notice", "controls", "verdict", "panel"):
-            frames.extend(self.changed_html(part, f"runs/run.html#{part}", context))
-        return frames
-
-    def _trace(self, page: RunPageView, context: dict[str, Any]) -> list[str]:
-        """The parts of the trace that changed; all of it at first."""
-        return [
-            render_to_string(
-                changed.template,
-                {**context, "section": changed.section, "row": changed.row, "oob": True},
-            )
-            for changed in self.memory.changes(page.trace)
-        ]
 
 
 class QueueConsumer(LiveConsumer):

@@ -21,6 +21,7 @@ from django.db import connection
 CHANNEL = "agentops_runs"
 POLL_SECONDS = 0.02
 IDLE_POLL_SECONDS = 0.004
+GATHER_SECONDS = 0.01
 _QUEUED = "SELECT 1 FROM runs_run WHERE status = 'queued' AND (retry_at IS NULL OR retry_at <= ?) LIMIT 1"
 _BUDGETS = "SELECT COALESCE(MAX(id), 0) FROM runs_budgetchange"
 logger = logging.getLogger(__name__)
@@ -115,6 +116,8 @@ async def _postgres_changes() -> AsyncIterator[set[int]]:
                     heard: set[int] = set()
                     async for notice in listener.notifies(timeout=SAFETY_SECONDS, stop_after=1):
                         heard.add(int(notice.payload))
+                    # What is committed in one go, by one driver or several, is one look for all pages.
+                    await asyncio.sleep(GATHER_SECONDS if heard else 0)
                     async for notice in listener.notifies(timeout=0):
                         heard.add(int(notice.payload))
                     yield heard

@@ -8,14 +8,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.template.loader import render_to_string
 from django.utils import timezone
 
 from runs.consumers import LOOK_AGAIN_SECONDS, LiveConsumer
 from runs.parameters import numbers_of
 from runs.reading.facets import read_facets
-from runs.reading.run_rows import read_rows
+from runs.reading.run_rows import RunRow, read_rows
 from runs.reading.runs import Cursor, RunQuery, count_newer
 from runs.reading.workers import count_unattended
+from runs.sharing import shared
 
 INDEXED_SECONDS = 1.0
 COUNT_SECONDS = 1.0  # filters are counted again this often at most
@@ -46,16 +48,21 @@ class RunListConsumer(LiveConsumer):
     def frames(self, viewer: User) -> list[str]:
         now, clock = timezone.now(), time.monotonic()
         frames: list[str] = []
-        for row in read_rows(self._changed_rows(clock), now=now):
-            frames.extend(self.changed(f"run-{row.pk}", row, "runs/row.html", {"row": row}))
-        new = 0 if self.query.error else count_newer(self.query, self.newest)
+        pks = self._changed_rows(clock)
+        rows = shared.get(("rows", *pks), lambda: read_rows(pks, now=now)) if pks else ()
+        for row in rows:
+            if self.sent.get(f"run-{row.pk}") != row:
+                self.sent[f"run-{row.pk}"] = row
+                frames.append(shared.get(("row", row), lambda: _drawn(row)))  # noqa: B023 - called at once
+        key = (self.query.address, self.newest)
+        new = 0 if self.query.error else shared.get(key, lambda: count_newer(self.query, self.newest))
         context = {"query": self.query, "new": new}
         frames.extend(self.changed("new", new, "runs/list.html#pill", context))
-        waiting = count_unattended(now)
+        waiting = shared.get("unattended", lambda: count_unattended(now))
         frames.extend(self.changed("nobody", waiting, "workers/nobody.html", {"unattended": waiting}))
         if clock - self._counted_at >= COUNT_SECONDS:
             self._counted_at = clock
-            facets = read_facets(self.query, now=now)
+            facets = shared.get(("facets", self.query.address), lambda: read_facets(self.query, now=now))
             frames.extend(self.changed("facets", facets, "runs/list.html#facets", {"facets": facets}))
         return frames
 
@@ -66,3 +73,7 @@ class RunListConsumer(LiveConsumer):
             self._read_all_at = clock
             return self.pks
         return [pk for pk in self.pks if pk in hinted]
+
+
+def _drawn(row: RunRow) -> str:
+    return render_to_string("runs/row.html", {"row": row, "oob": True})

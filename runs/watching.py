@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from channels.layers import BaseChannelLayer
 
 from runs import hints
+from runs.sharing import shared
 
 GROUP = "changes"
 RETRY_SECONDS = 1.0
@@ -33,6 +34,7 @@ def hold_watch(layer: BaseChannelLayer) -> None:
     loop = asyncio.get_running_loop()
     watch = _watches.get(loop)
     if watch is None or watch.task.done():
+        shared.forget()  # nobody listened
         watch = _watches[loop] = _Watch(loop.create_task(_watch_for_ever(layer)))
     watch.users += 1
 
@@ -56,6 +58,7 @@ async def _watch_for_ever(layer: BaseChannelLayer) -> None:
     while True:
         try:
             async for run_ids in hints.changes():
+                shared.forget()
                 await layer.group_send(GROUP, {"type": "runs.changed", "runs": sorted(run_ids)})
         except Exception:
             logger.exception("Watching for changes broke off; it begins again.")

@@ -24,7 +24,7 @@ from runs import actions, watching
 from runs.actions.indexing import Indexer
 from runs.models import Approval, Run, RunStatus
 from runs.reading.runs import newest_cursor
-from tests.factories import a_lease, a_run, a_turn, a_waiting_call, an_attempt
+from tests.factories import a_lease, a_question, a_run, a_turn, a_waiting_call, an_attempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
 ORIGIN = (b"origin", b"http://localhost")
@@ -364,3 +364,30 @@ async def test_an_expired_question_loses_its_buttons(cookie: bytes) -> None:
         await do(expire)()
         html = await page.hear("turn-1", "nobody decided in time")
         assert "Approve this revert" not in html
+
+
+async def test_people_who_look_at_the_same_run_see_it_with_their_own_rights(
+    cookie: bytes, viewer: User
+) -> None:
+    """What is read once for both must not give one the buttons of the other."""
+
+    def session() -> bytes:
+        client = Client()
+        client.force_login(viewer)
+        return f"sessionid={client.cookies['sessionid'].value}".encode()
+
+    run = await do(a_run)()
+    lease = await do(a_lease)(run)
+    path = f"/live{run.get_absolute_url()}"
+    async with (
+        open_page(path, cookie) as own,
+        open_page(path, await do(session)()) as other,
+    ):
+        assert "/cancel" in await own.hear("controls")
+        assert "/cancel" not in await other.hear("controls")
+        await do(a_turn)(lease, ("revert_deployment", "destructive", {}), text="Going back.")
+        for page in (own, other):
+            await page.hear("turn-1", "revert_deployment")
+        await do(actions.ask_approval)(lease, 2, a_question({}))
+        assert 'name="verdict"' in await own.hear("turn-1", "ask-")
+        assert 'name="verdict"' not in await other.hear("turn-1", "ask-")
