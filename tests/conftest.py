@@ -91,7 +91,8 @@ UNWANTED = ("ANTHROPIC", "DJANGO", "DATABASE", "PYTHONDONTWRITEBYTECODE")
 
 
 POSTGRES = os.environ.get("DATABASE_URL", "") if connection.vendor == "postgresql" else ""
-TEMPLATE = "agentops_template"  # a database with all tables, copied for each installation
+# A database with all tables, copied for each installation; one for each process of the tests.
+TEMPLATE = f"agentops_template_{os.environ.get('PYTEST_XDIST_WORKER', '')}"
 
 
 @functools.cache
