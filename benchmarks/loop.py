@@ -50,7 +50,7 @@ class Installation:
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith(UNWANTED)} | {
             "AGENTOPS_DATA": str(folder),
             "AGENTOPS_PACE": "0",
-            "AGENTOPS_COOLING_OFF_SECONDS": "0",  # what is measured is how soon it starts, not how long it waits
+            "AGENTOPS_COOLING_OFF_SECONDS": "0",  # how soon it starts, not how long it could be undone
             "ANTHROPIC_API_KEY": "benchmark",
             "ANTHROPIC_BASE_URL": server,
             "DATABASE_URL": database or f"sqlite:///{folder}/agentops.sqlite3",
