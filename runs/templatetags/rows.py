@@ -102,9 +102,9 @@ def turn(context: Context, row: Row, oob: bool = False) -> SafeString:
             f'<li id="turn-{seq}" data-in="{section}"{classes}{swap}>\n  {fold}\n  ',
             _line(row, section, context["page"]),
             "\n  ",
-            _included(context, "runs/said.html", said=row.said) if row.said else "",
+            _included(context, "runs/said.html", row=row, said=row.said) if row.said else "",
             "\n  ",
-            _included(context, "runs/ask.html", ask=row.ask) if row.ask else "",
+            _included(context, "runs/ask.html", row=row, ask=row.ask) if row.ask else "",
             f"\n  {inside}\n</li>\n",
         )
     )
