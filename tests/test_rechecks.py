@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connections
 from django.db.models import F
 from django.test import Client
 from django.utils import timezone
@@ -127,6 +128,32 @@ def test_what_comes_back_is_shown_told_and_taken_care_of_once(
     assert "It came back" not in client.get("/approvals/").text
     assert f"run {again.pk}" in client.get(run.get_absolute_url()).text
     assert contradictions(Run.objects.get(pk=run.pk)) == []
+
+
+def test_two_people_who_look_into_it_at_the_same_moment_start_one_run(
+    operator: User, second_operator: User
+) -> None:
+    run = a_cured_run("restart_connection_pool", operator)
+    an_hour_later()
+    pk = first_due()
+    look(pk, "worker-1")
+    both = threading.Barrier(2)
+    said: list[str] = []
+
+    def click(person: User) -> None:
+        page = Client()
+        page.force_login(person)
+        both.wait()
+        said.append(page.post(f"/relapses/{pk}/follow-up", follow=True).text)
+        connections.close_all()
+
+    clicks = [threading.Thread(target=click, args=(person,)) for person in (operator, second_operator)]
+    for one in clicks:
+        one.start()
+    for one in clicks:
+        one.join()
+    assert Run.objects.filter(parent_run=run).count() == 1
+    assert sum("took care of it at" in page for page in said) == 1, "the other is told who was first"
 
 
 def test_a_look_that_sees_nothing_is_made_again_a_few_times(operator: User) -> None:

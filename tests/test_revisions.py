@@ -340,6 +340,7 @@ def test_an_approval_is_taken_back_before_its_call_starts(
     run = goes_on(step, to_the_end=True)
     assert not WorldAction.objects.exists()
     assert not checker.verify(receipt_text(run, step.seq))[1]
+    assert f"{second_operator.username} took it back" in client.get("/approvals/history/").text
 
 
 def test_what_has_started_cannot_be_taken_back(client: Client, operator: User) -> None:

@@ -85,7 +85,8 @@ from runs.actions.policies import (
     enable_rule,
     find_rule,
 )
-from runs.actions.rechecks import answer_relapse, claim_recheck, due_rechecks, record_recheck
+from runs.actions.rechecks import claim_recheck, due_rechecks, record_recheck
+from runs.actions.relapses import answer_relapse
 from runs.actions.revising import canonical, differences
 from runs.actions.revoking import revoke
 from runs.actions.rule_contents import InvalidRule, WantedRule

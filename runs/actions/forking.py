@@ -42,13 +42,18 @@ def ask_follow_up(*, run_id: int, actor: str, user: User | None, question: str) 
     """
     text = checked_question(question, missing="Write what you want to know about this run.")
     with change(run_id, actor=actor) as current:
-        if not current.run.is_ended:
-            raise ActionError("This run has not ended yet. Ask when it has, or cancel it first.")
-        steps = list(Step.objects.filter(run=current.run).order_by("seq"))
-        turns = [step.seq for step in steps if step.is_replayed]
-        if not turns:
-            raise ActionError("The model never answered in this run. Retry it, or start a new one.")
-        return _branch(current, steps[: _cut(steps, turns[-1])], name=FOLLOW_UP, text=text, user=user)
+        return follow_up(current, text, user)
+
+
+def follow_up(current: Change, text: str, user: User | None) -> Run:
+    """Inside a change of the run: the new run that is asked this. Raises what ask_follow_up raises."""
+    if not current.run.is_ended:
+        raise ActionError("This run has not ended yet. Ask when it has, or cancel it first.")
+    steps = list(Step.objects.filter(run=current.run).order_by("seq"))
+    turns = [step.seq for step in steps if step.is_replayed]
+    if not turns:
+        raise ActionError("The model never answered in this run. Retry it, or start a new one.")
+    return _branch(current, steps[: _cut(steps, turns[-1])], name=FOLLOW_UP, text=text, user=user)
 
 
 def _cut(steps: Sequence[Step], seq: int) -> int:

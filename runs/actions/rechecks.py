@@ -5,15 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
 from runs.actions.change import Change, change, one_writer
-from runs.actions.errors import ActionError
 from runs.actions.notifications import notify_relapse
-from runs.models import Recheck, RecheckState, Run, Step
+from runs.models import Recheck, RecheckState, Step
 
 MOST_ATTEMPTS = 3  # at one look that could not see anything
 AGAIN = timedelta(minutes=1)
@@ -66,23 +64,3 @@ def record_recheck(claimed: Recheck, state: RecheckState, observed: str, *, work
         later = Recheck.objects.filter(step=recheck.step, state=RecheckState.DUE)
         later.update(state=RecheckState.DROPPED, checked_at=current.now)
         notify_relapse(current, recheck.step)
-
-
-def answer_relapse(*, recheck_id: int, by: User, follow_up: Run | None = None) -> Recheck:
-    """This person takes care of what came back; the first one does. Raises ActionError with who was first."""
-    run_id = Recheck.objects.values_list("run_id", flat=True).filter(pk=recheck_id).first()
-    if run_id is None:
-        raise ActionError("There is no such check. It may have been deleted with its run.")
-    name = by.get_username()
-    with change(run_id, actor=name) as current:
-        recheck = Recheck.objects.select_for_update().select_related("step").get(pk=recheck_id)
-        if recheck.state != RecheckState.RELAPSED:
-            raise ActionError("It did not come back, so there is nothing to take care of.")
-        if recheck.answered_at is not None:
-            when = f"{recheck.answered_at:%H:%M:%S}"
-            raise ActionError(f"{recheck.answered_by} took care of it at {when} UTC already.")
-        recheck.answered_by, recheck.answered_at, recheck.follow_up = name, current.now, follow_up
-        recheck.save(update_fields=["answered_by", "answered_at", "follow_up"])
-        run = str(follow_up.request_id) if follow_up else ""
-        current.event("call.relapse_answered", step=recheck.step.seq, run=run)
-    return recheck

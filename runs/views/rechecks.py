@@ -7,7 +7,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 
 from runs.access import may_decide, may_start
-from runs.actions import ActionError, answer_relapse, ask_follow_up
+from runs.actions import ActionError, answer_relapse
 from runs.reading.rechecks import Look, find_look
 from runs.views.errors import allow
 from runs.views.viewer import viewer_of
@@ -21,12 +21,8 @@ def follow_up(request: HttpRequest, pk: int) -> HttpResponse:
     try:
         if not (permission := may_start(request.user)):
             raise ActionError(permission.why_not)
-        if not look.is_open:
-            answer_relapse(recheck_id=pk, by=viewer)  # says why not
-        run = ask_follow_up(
-            run_id=look.run.pk, actor=viewer.get_username(), user=viewer, question=look.question
-        )
-        answer_relapse(recheck_id=pk, by=viewer, follow_up=run)
+        run = answer_relapse(recheck_id=pk, by=viewer, question=look.question).follow_up
+        assert run is not None
     except ActionError as error:
         messages.warning(request, str(error), extra_tags="warn")
         return redirect(look.run)
