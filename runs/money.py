@@ -19,6 +19,8 @@ from genai_prices import calc_price, types
 from genai_prices.data_snapshot import get_snapshot
 
 MILLION = Decimal(1_000_000)
+FRACTION = 10**10  # amounts are kept to the ten-thousand-millionth of a dollar, and added as whole ones
+SMALLEST = Decimal(1) / FRACTION
 SOURCE = f"genai-prices {version('genai-prices')}"
 
 
@@ -63,7 +65,7 @@ class UnitPrices:
     source: str
 
     def cost(self, usage: Usage) -> Decimal:
-        """Exact USD of this usage."""
+        """Exact USD of this usage, to the last digit that is kept."""
         tokens = (
             usage.input_tokens * self.input
             + usage.cache_write_5m_tokens * self.cache_write_5m
@@ -71,7 +73,7 @@ class UnitPrices:
             + usage.cache_read_tokens * self.cache_read
             + usage.output_tokens * self.output
         )
-        return tokens / MILLION + usage.web_searches * self.web_search / 1000
+        return _kept(tokens / MILLION + usage.web_searches * self.web_search / 1000)
 
     @property
     def dearest_input(self) -> Decimal:
@@ -82,6 +84,17 @@ class UnitPrices:
         """The unit prices as they are stored with a call."""
         names = [field.name for field in fields(self) if field.name != "source"]
         return json.dumps({name: str(getattr(self, name)) for name in names})
+
+
+def fractions(cost: Decimal) -> int:
+    """USD as a whole number of the smallest amount that is kept."""
+    return int(cost * FRACTION)
+
+
+def context_from_api(usage: Mapping[str, Any]) -> str:
+    """What an API usage object says that selects a price besides the model: batch, fast, priority, us."""
+    words = [str(usage.get(name) or "") for name in ("service_tier", "speed", "inference_geo")]
+    return ",".join(word for word in words if word in {"batch", "priority", "fast", "us"})
 
 
 def usage_from_api(usage: Mapping[str, Any]) -> Usage:
@@ -129,6 +142,11 @@ def unit_prices(
         web_search=unit("web_searches_kcount", Decimal(10)),
         source=SOURCE + _not_modelled(raw_usage or {}),
     )
+
+
+def _kept(cost: Decimal) -> Decimal:
+    """Half of the smallest amount goes to the even side. Listed prices never need it: they fit."""
+    return cost.quantize(SMALLEST)
 
 
 @lru_cache(maxsize=1024)

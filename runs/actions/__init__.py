@@ -23,6 +23,7 @@ from runs.actions.channels import (
     send_again,
     send_test,
 )
+from runs.actions.charges import Charge
 from runs.actions.claims import claim, claimable, end_run, hand_back, heartbeat, park, pause, still_held
 from runs.actions.continuing import continuation_id, hand_over
 from runs.actions.controls import (
@@ -96,7 +97,6 @@ from runs.actions.sign_in import make_sign_in_link, use_sign_in_link
 from runs.actions.starting import checked_question, start_run
 from runs.actions.turns import (
     CHARACTERS_PER_TOKEN,
-    Charge,
     CompleteTurn,
     ProposedCall,
     add_note,

@@ -90,6 +90,15 @@ class Change:
         step.run = self.run
         return step
 
+    def steps_before(self, step: Step) -> Iterator[Step]:
+        """The earlier steps, newest first; only `seq`, `kind`, `status` and `name` of them are for sure."""
+        steps = self._memory.steps
+        if steps is not None:
+            yield from (steps[index] for index in range(step.seq - 2, -1, -1))
+        else:
+            earlier = Step.objects.filter(run=self.run, seq__lt=step.seq).order_by("-seq")
+            yield from earlier.only("seq", "kind", "status", "name").iterator(chunk_size=20)
+
     def has_no_open_step(self) -> bool:
         """Whether the driver knows, without asking, that every step has ended."""
         steps = self._memory.steps

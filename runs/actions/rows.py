@@ -26,6 +26,8 @@ PLAIN: dict[str, frozenset[type]] = {
     "FloatField": NUMBER,
     "PositiveIntegerField": NUMBER,
     "PositiveBigIntegerField": NUMBER,
+    "BigIntegerField": NUMBER,
+    "SmallIntegerField": NUMBER,
     "ForeignKey": NUMBER,
     "BooleanField": YES_OR_NO,
 }

@@ -8,27 +8,20 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from runs import hints
-from runs.actions import ledger
+from runs.actions import charges, ledger
 from runs.actions.change import Change, Lease, change, one_writer
+from runs.actions.charges import Charge
 from runs.actions.errors import LeaseLost
 from runs.models import Step, StepKind, StepStatus
-from runs.money import UnitPrices, Usage, unit_prices
+from runs.money import Usage, unit_prices
 
 DRAFT_LIMIT = 20_000
 BYTES_PER_TOKEN = 4  # of a prompt, on average; for an estimate of what a lost attempt sent
 CHARACTERS_PER_TOKEN = 3  # of an answer, from below: an estimate errs towards more cost
 
-TOKENS = (
-    "input_tokens",
-    "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-    "cache_read_tokens",
-    "output_tokens",
-    "thinking_tokens",
-)
 # Columns that the end of an attempt sets; then those of an answer, and those of a failure.
 ENDED_TURN = (
-    *TOKENS,
+    *charges.TOKENS,
     "status",
     "ended_at",
     "summary",
@@ -41,15 +34,6 @@ ENDED_TURN = (
 )
 ANSWERED = ("name", "message", "stop_reason", "reasoning", "text")
 FAILED = ("error_action", "error_kind", "error", "retry_after_seconds")
-
-
-@dataclass(frozen=True)
-class Charge:
-    """What one attempt used and costs. `prices` None: unpriced. `estimated`: the stream broke off."""
-
-    usage: Usage
-    prices: UnitPrices | None
-    estimated: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,7 +126,7 @@ def finish_turn(lease: Lease, step: Step, turn: CompleteTurn, charge: Charge) ->
         step.text = turn.text
         step.summary = turn.summary[:300]
         step.draft = ""
-        cost = _book(current, step, charge)
+        cost = charges.book(current, step, charge)
         current.update(step, [*ENDED_TURN, *ANSWERED])
         ledger.settle_attempt(current, step)
         for call in turn.calls:
@@ -187,7 +171,7 @@ def close_attempt(
     step.error = sentence
     step.summary = sentence[:300]
     step.draft = ""
-    cost = _book(current, step, charge)
+    cost = charges.book(current, step, charge)
     current.update(step, [*ENDED_TURN, *FAILED])
     ledger.settle_attempt(current, step)
     current.event("model.failed", step=step.seq, error=kind, action=action, cost_usd=cost)
@@ -249,24 +233,3 @@ def _propose(current: Change, turn: Step, call: ProposedCall) -> None:
             started_at=current.now,
         )
     )
-
-
-def _book(current: Change, step: Step, charge: Charge) -> str:
-    """Write usage, prices and cost to the step, add them to the run, return the cost for the event."""
-    usage, prices = charge.usage, charge.prices
-    tokens: dict[str, int] = {name: getattr(usage, name) for name in TOKENS}
-    for name, amount in tokens.items():
-        setattr(step, name, amount)
-    del tokens["thinking_tokens"]  # they are part of the output
-    current.add(**tokens)
-    step.usage_estimated = charge.estimated
-    if prices is None:
-        step.cost_usd, step.price_source = None, "unpriced"
-        if usage.total_tokens:
-            current.add(unpriced_calls=1)
-        return "unpriced"
-    step.cost_usd = prices.cost(usage)
-    step.unit_prices = prices.as_json()
-    step.price_source = prices.source
-    current.add(cost_usd=step.cost_usd)
-    return str(step.cost_usd)

@@ -23,7 +23,7 @@ from runs.engine.handing_over import readable
 from runs.engine.history import messages
 from runs.engine.lease_watch import watch
 from runs.models import Run, Step, StepKind, StepStatus
-from runs.money import unit_prices, usage_from_api
+from runs.money import context_from_api, unit_prices, usage_from_api
 from tools import registry
 from tools.redaction import visible
 
@@ -159,7 +159,7 @@ def charge(model_name: str, raw_usage: dict[str, Any], step: Step) -> Charge:
     prices = unit_prices(
         model_name, at=step.started_at, prompt_tokens=usage.prompt_tokens, raw_usage=raw_usage
     )
-    return Charge(usage, prices)
+    return Charge(usage, prices, context=context_from_api(raw_usage))
 
 
 def _record_cut_off(lease: Lease, step: Step, turn: Turn) -> None:
@@ -189,7 +189,12 @@ def _record_failure(lease: Lease, step: Step, failure: TurnFailed) -> None:
         action=failure.action,
         kind=failure.kind,
         sentence=failure.sentence,
-        charge=Charge(usage, prices, estimated=bool(failure.usage) or failure.kind in MAY_BE_BILLED),
+        charge=Charge(
+            usage,
+            prices,
+            estimated=bool(failure.usage) or failure.kind in MAY_BE_BILLED,
+            context=context_from_api(raw_usage),
+        ),
         api_request_id=failure.api_request_id[:100],
         retry_after_seconds=failure.retry_after,
     )

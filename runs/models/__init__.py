@@ -3,6 +3,7 @@
 from runs.models.access import SignInLink, token_hash
 from runs.models.approval import COOLING_OFF, Approval, ApprovalState, Origin, Verdict, Vote
 from runs.models.budget import AtLimit, Budget, BudgetChange, Period, Scope, Spending
+from runs.models.charge import Charge, Entry, Price
 from runs.models.edit import Edit, EditState
 from runs.models.event import Event, event_hash
 from runs.models.notification import (
@@ -42,9 +43,11 @@ __all__ = [
     "Budget",
     "BudgetChange",
     "ChannelKind",
+    "Charge",
     "DeliveryState",
     "Edit",
     "EditState",
+    "Entry",
     "Event",
     "Finding",
     "FoundBy",
@@ -58,6 +61,7 @@ __all__ = [
     "PolicyChange",
     "PolicyHead",
     "PolicyRule",
+    "Price",
     "Recheck",
     "RecheckState",
     "Resolution",

@@ -12,10 +12,10 @@ from django.db.models.functions import Cast, Coalesce, Greatest, Round
 from django.utils import timezone
 
 from runs.models.step import Step, StepKind, StepStatus
+from runs.money import FRACTION
 
 REASON = "budget_"  # a run that a budget holds back has this and the budget's number as its reason
 UNPRICED = "_unpriced"
-FRACTION = 10**10  # amounts are kept to the ten-thousand-millionth of a dollar, and added as whole ones
 
 
 class Scope(models.TextChoices):
