@@ -11,10 +11,12 @@ import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.db import connection
+from django.db.models import Model
 from django.utils import timezone
 
 from runs import actions
-from runs.models import Event, Run, event_hash
+from runs.actions import WantedRule
+from runs.models import Event, PolicyChange, PolicyRule, Run, event_hash
 from tests.factories import a_run, a_waiting_call
 
 pytestmark = pytest.mark.django_db
@@ -156,6 +158,23 @@ def test_heads_noted_earlier_show_what_was_cut_off_or_deleted(runs: list[Run], t
     assert not fine
     assert f"run {runs[0].request_id} was cut off" in said
     assert f"run {runs[1].request_id} is gone" in said
+
+
+def test_heads_noted_earlier_hold_the_chain_of_rules(runs: list[Run], owner: User, tmp_path: Path) -> None:
+    for name in ("no-restarts", "no-reverts"):
+        actions.draft_rule(
+            WantedRule(name=name, kind="deny", reason="No.", effect="destructive"), why="Try.", by=owner
+        )
+    noted = str(tmp_path / "heads")
+    assert "heads of 2 runs" in verify("--heads", noted)[0]
+    assert verify("--expect", noted)[1]
+    last = PolicyChange.objects.order_by("pk").last()
+    assert last is not None
+    PolicyChange.objects.filter(pk=last.pk).update(hash="0" * 64)
+    assert "the rules were rewritten: change 2" in verify("--expect", noted)[0]
+    PolicyRule.objects.filter(pk=last.rule_id).update(draft=None)
+    Model.delete(last)
+    assert "the rules were cut off: change 2" in verify("--expect", noted)[0]
 
 
 def test_a_changed_note_is_no_witness(runs: list[Run], tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from tests.conftest import _user
 from tests.factories import a_lease, a_run, a_turn, run_calls
 from tools import policy
 from tools.base import Result, ToolContext, tool
-from tools.conditions import BadCondition, parse
+from tools.conditions import BadCondition, contradiction, parse
 from tools.policy import Ask, Policy, StoredRule
 from tools.registry import TOOLS
 
@@ -115,6 +115,37 @@ def the_event(run_id: int, kind: str) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------ the language
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "replicas > 6\nreplicas < 6",
+        "replicas >= 6\nreplicas < 6",
+        "replicas > 8\nreplicas in [6, 8]",
+        'service_name = "api"\nservice_name = "web"',
+        'service_name = "api"\nservice_name != "api"',
+        'service_name in ["api"]\nservice_name not in ["api", "web"]',
+        'expected_effect.metric = "a"\nexpected_effect.metric = "b"',
+    ],
+)
+def test_conditions_that_no_call_can_fit_are_named(lines: str) -> None:
+    assert "never hold together" in contradiction(parse(lines))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "",
+        "replicas >= 6\nreplicas <= 6",
+        "replicas > 6\nreplicas < 6.5",
+        "replicas > 6\nreplicas != 7",
+        'service_name in ["api", "web"]\nservice_name != "api"',
+        'service_name = "api"\nreplicas = 6',
+    ],
+)
+def test_conditions_that_some_call_fits_are_taken(lines: str) -> None:
+    assert contradiction(parse(lines)) == ""
 
 
 @pytest.mark.parametrize(

@@ -299,6 +299,7 @@ def test_the_form_shows_the_arguments_and_keeps_what_was_typed(
     assert late.status_code == 409 and "olga asked to change" in late.text
     client.force_login(viewer)
     assert client.post(address, sent | {"arg.replicas": "5"}).status_code == 403
+    assert client.post(address, sent | {"arg.replicas": "many"}).status_code == 403
     assert 'name="arg.replicas"' not in client.get(address).text
 
 

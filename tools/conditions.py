@@ -117,6 +117,43 @@ def problem(conditions: Iterable[Condition], tools: Iterable[Tool]) -> str:
     return ""
 
 
+def contradiction(conditions: Iterable[Condition]) -> str:
+    """Why no argument at all fits all of these at once, as a sentence; "" when one may."""
+    by_path: dict[str, list[Condition]] = {}
+    for condition in conditions:
+        by_path.setdefault(condition.path, []).append(condition)
+    for path, of_path in by_path.items():
+        exact = next((one for one in of_path if one.operator in EXACT), None)
+        if exact is not None:
+            wanted = json.loads(exact.value)
+            values = wanted if exact.operator == "in" else [wanted]
+            possible = any(all(_fits(one, path, value) for one in of_path) for value in values)
+        else:
+            possible = _is_open(of_path)
+        if not possible:
+            lines = " and ".join(map(str, of_path))
+            return f"{lines} never hold together, so this rule would match no call."
+    return ""
+
+
+def _fits(condition: Condition, path: str, value: Any) -> bool:
+    """Whether an argument with this value fits the condition."""
+    arguments = value
+    for name in reversed(path.split(".")):
+        arguments = {name: arguments}
+    return condition.holds(arguments)
+
+
+def _is_open(bounds: Iterable[Condition]) -> bool:
+    """Whether some number lies within all bounds; what is merely excluded leaves others."""
+    lower = [(json.loads(one.value), one.operator == ">") for one in bounds if one.operator in {">", ">="}]
+    upper = [(json.loads(one.value), one.operator == "<") for one in bounds if one.operator in {"<", "<="}]
+    if not lower or not upper:
+        return True
+    (least, above), (most, below) = max(lower), min(upper, key=lambda one: (one[0], not one[1]))
+    return bool(least < most or (least == most and not above and not below))
+
+
 def same(one: Any, other: Any) -> bool:
     """Canonical equality of JSON values: 6 is 6.0, but true is not 1 and "6" is not 6."""
     if _is_number(one) and _is_number(other):

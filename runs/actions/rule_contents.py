@@ -202,7 +202,7 @@ def _conditions(wanted: WantedRule) -> list[list[str]]:
     offered = (
         [named] if named else [t for t in TOOLS.values() if not wanted.effect or t.effect == wanted.effect]
     )
-    if sentence := conditions.problem(parsed, offered):
+    if sentence := conditions.contradiction(parsed) or conditions.problem(parsed, offered):
         raise ValueError(sentence)
     return [[one.path, one.operator, one.value] for one in parsed]
 

@@ -18,12 +18,13 @@ from uuid import UUID
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
-from runs.models import Event, Run, event_hash
+from runs.models import Event, PolicyChange, Run, event_hash
 
 CHUNK = 2_000  # rows of events read at once
 NOTED_AT_ONCE = 200  # heads of a note looked up at once; SQLite allows no deeper expressions than 1,000
 SENTENCES = 10  # per run; what is broken everywhere need not be said of each event
 HEADER = "agentops heads"
+RULES = "rules"  # what the head of the chain of rules has in place of a request id
 COLUMNS = (
     "pk",
     "request_id",
@@ -78,7 +79,10 @@ class Chain:
 
 @dataclass
 class Digest:
-    """SHA-256 over the lines of all heads in order: one value that stands for all chains together."""
+    """SHA-256 over the lines of all heads in order: one value that stands for all chains together.
+
+    The chain of rules comes last, when there is one.
+    """
 
     count: int = 0
     _hash: Any = field(default_factory=hashlib.sha256, repr=False)
@@ -86,7 +90,7 @@ class Digest:
     def add(self, head: Head) -> None:
         """The next head, in the order of the runs."""
         self._hash.update(head.line.encode())
-        self.count += 1
+        self.count += head.request_id != RULES
 
     @property
     def value(self) -> str:
@@ -196,7 +200,9 @@ class Note:
 
 def compare(note: Note) -> Iterator[str]:
     """What was rewritten, cut off or deleted since the note was made, one sentence per run."""
-    for heads in batched(note.heads, NOTED_AT_ONCE, strict=False):
+    yield from _compare_rules([head for head in note.heads if head.request_id == RULES])
+    of_runs = (head for head in note.heads if head.request_id != RULES)
+    for heads in batched(of_runs, NOTED_AT_ONCE, strict=False):
         runs = {str(run.request_id): run for run in _runs(heads)}
         places = Q(pk__in=())
         for head in heads:
@@ -214,6 +220,19 @@ def compare(note: Note) -> Iterator[str]:
                     f"run {head.request_id} was rewritten: event {head.seq} was noted as "
                     f"{_short(head.hash)} and is {_short(found[run.pk])}"
                 )
+
+
+def _compare_rules(heads: Iterable[Head]) -> Iterator[str]:
+    for head in heads:
+        changes = PolicyChange.objects.order_by("pk").values_list("hash", flat=True)
+        found = changes[head.seq - 1 : head.seq].first()
+        if found is None:
+            yield f"the rules were cut off: change {head.seq}, which was noted, is not there"
+        elif found != head.hash:
+            yield (
+                f"the rules were rewritten: change {head.seq} was noted as {_short(head.hash)} and is "
+                f"{_short(found)}"
+            )
 
 
 def _runs(heads: Iterable[Head]) -> QuerySet[Run]:

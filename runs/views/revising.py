@@ -40,7 +40,8 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
     }
     if problems:
         problem = "Some values cannot be taken. Nothing was changed."
-        return _page(request, card, context | {"problem": problem}, status=422)
+        status = 422 if may_change(request.user, card.ask) or not card.ask.is_open else 403
+        return _page(request, card, context | {"problem": problem}, status=status)
     revision, digest = _seen(request)
     try:
         ask_edit(

@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from runs.management.startup import prepare_database, run_named
-from runs.reading.audit import HEADER, Digest, Note, compare, read_chains, stray_events
+from runs.reading.audit import HEADER, RULES, Digest, Head, Note, compare, read_chains, stray_events
 from runs.reading.rule_audit import audit_rules
 from runs.reading.words import counted
 
@@ -49,11 +49,12 @@ class Command(BaseCommand):
         moment = _moment(since) if since else None
         with tempfile.TemporaryFile("w+") as lines:
             digest, problems = self._check(lines, run_named(run).request_id if run else None, moment)
+            if not run and not since:
+                problems += self._check_rules(digest, lines)
             problems += self._compare(note, anchor, digest.value)
             if heads:
                 _write(Path(heads), digest, lines)
         if not run and not since:
-            problems += self._check_rules()
             self.stdout.write(f"heads of {counted(digest.count, 'run')}: {digest.value}")
         self.stdout.write("Nothing is broken." if not problems else f"{counted(problems, 'problem')}.")
         if problems:
@@ -74,12 +75,15 @@ class Command(BaseCommand):
         self.stdout.write(f"{counted(events, 'event')} of {counted(digest.count, 'run')} checked")
         return digest, problems
 
-    def _check_rules(self) -> int:
+    def _check_rules(self, digest: Digest, lines: IO[str]) -> int:
         """The chain of changes of rules, and what is in force by it; how much is wrong."""
         audit = audit_rules()
         for sentence in audit.problems:
             self.stdout.write(f"rules: {sentence}")
         if audit.changes:
+            head = Head(RULES, audit.changes, audit.head)
+            digest.add(head)
+            lines.write(head.line)
             self.stdout.write(f"{audit.changes} changes of rules checked, head {audit.head}")
         return len(audit.problems)
 
