@@ -8,6 +8,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -63,6 +64,22 @@ def test_a_wrong_password_says_so_and_keeps_the_name(client: Client, operator: U
     assert 'value="olga"' in page
     assert "wrong" not in page
     assert not signed_in(client)
+
+
+def test_who_guesses_has_to_wait_and_locks_nobody_else_out(client: Client, operator: User) -> None:
+    def attempt(password: str, address: str = "203.0.113.7") -> Any:
+        return client.post("/sign-in/", {"username": "olga", "password": password}, REMOTE_ADDR=address)
+
+    assert [attempt(f"guess {n}").status_code for n in range(4)] == [422] * 4
+    assert attempt("guess 5").status_code == 429
+    right = attempt(PASSWORD)
+    assert right.status_code == 429 and "Too many wrong passwords" in right.text
+    assert 'value="olga"' in right.text and PASSWORD not in right.text
+    assert attempt(PASSWORD, "203.0.113.8").status_code == 302
+    client.logout()
+
+    AccessAttempt.objects.update(attempt_time=timezone.now() - timedelta(minutes=16))
+    assert attempt(PASSWORD).status_code == 302
 
 
 def test_a_link_signs_in_once(client: Client, operator: User) -> None:

@@ -37,9 +37,12 @@ def sign_in(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         login(request, form.get_user())
         return redirect(_target(request))
-    status = 422 if form.is_bound else 200
-    context = {"form": form, "next": request.GET.get("next", request.POST.get("next", ""))}
-    return render(request, "access/sign_in.html", context, status=status)
+    return _form(request, form, status=422 if form.is_bound else 200)
+
+
+def too_many(request: HttpRequest, response: HttpResponse, credentials: object) -> HttpResponse:
+    """What somebody is told who tried too many passwords: nothing is tried before the time is over."""
+    return _form(request, AuthenticationForm(request, initial=request.POST.dict()), status=429)
 
 
 @never_cache
@@ -63,6 +66,15 @@ def sign_out(request: HttpRequest) -> HttpResponse:
     """End this session; its live pages are closed with it."""
     logout(request)
     return redirect("sign-in")
+
+
+def _form(request: HttpRequest, form: AuthenticationForm, *, status: int) -> HttpResponse:
+    context = {
+        "form": form,
+        "next": request.GET.get("next", request.POST.get("next", "")),
+        "wait_minutes": settings.AXES_COOLOFF_TIME.seconds // 60 if status == 429 else 0,
+    }
+    return render(request, "access/sign_in.html", context, status=status)
 
 
 def _target(request: HttpRequest) -> str:
