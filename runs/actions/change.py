@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from runs import hints, jobs
-from runs.actions import rows
+from runs.actions import group_commit, rows
 from runs.actions.errors import LeaseLost
 from runs.models import Event, Run, RunStatus, Step, event_hash
 from tools.policy import Policy
@@ -23,10 +22,6 @@ from tools.policy import Policy
 PROGRESS = frozenset(
     {"model.finished", "call.finished", "call.refused", "call.unknown", "approval.asked", "note.added"}
 )
-
-# SQLite has one writer. Threads of one process queue here, where waiting is fair; SQLite's own busy
-# handler lets some of them starve.
-_writer = threading.Lock()
 
 
 @dataclass
@@ -198,7 +193,7 @@ def together(lease: Lease) -> Iterator[Change]:
     """
     memory = lease.memory
     try:
-        with one_writer(), transaction.atomic():
+        with shared_transaction():
             memory.run, now = _as_it_is(lease)
             memory.open = Change(memory.run, lease.owner, now, memory)
             yield memory.open
@@ -264,7 +259,15 @@ def _as_it_is(lease: Lease) -> tuple[Run, datetime]:
 
 def one_writer() -> AbstractContextManager[Any]:
     """On SQLite, the turn of this thread among the writers of this process."""
-    return _writer if connection.vendor == "sqlite" else nullcontext()
+    return group_commit.alone() if connection.vendor == "sqlite" else nullcontext()
+
+
+def shared_transaction() -> AbstractContextManager[None]:
+    """A transaction of a driver, committed when the block is left without an error.
+
+    On SQLite, drivers of one process that write at the same time share it, and its commit.
+    """
+    return group_commit.sharing() if connection.vendor == "sqlite" else transaction.atomic()
 
 
 def stop_clock(current: Change, until: datetime | None = None) -> None:

@@ -10,7 +10,15 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from runs.actions.change import Change, Lease, change, database_now, one_writer, stop_clock
+from runs.actions.change import (
+    Change,
+    Lease,
+    change,
+    database_now,
+    one_writer,
+    shared_transaction,
+    stop_clock,
+)
 from runs.actions.settling import close_open_steps
 from runs.models import Run, RunStatus, Step, StepStatus
 
@@ -20,7 +28,7 @@ CLAIMABLE = Q(status__in=CLAIMABLE_STATUSES)
 
 def claim(run_id: int, owner: str) -> Lease | None:
     """Take the right to drive this run; None when somebody has it or there is nothing to do now."""
-    with one_writer(), transaction.atomic():
+    with shared_transaction():
         run = next(iter(Run.objects.select_for_update().filter(pk=run_id)), None)
         now = timezone.now()
         if (

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from runs import hints
 from runs.actions import charges, ledger
-from runs.actions.change import Change, Lease, change, one_writer
+from runs.actions.change import Change, Lease, change, shared_transaction
 from runs.actions.charges import Charge
 from runs.actions.errors import LeaseLost
 from runs.models import Step, StepKind, StepStatus
@@ -103,7 +103,7 @@ def save_draft(lease: Lease, step: Step, text: str) -> None:
 
     Raises LeaseLost when somebody else drives the run: then nobody needs the rest of the stream.
     """
-    with one_writer():
+    with shared_transaction():
         saved = Step.objects.filter(
             pk=step.pk, status=StepStatus.RUNNING, run__fence=lease.fence, run__lease_owner=lease.owner
         ).update(draft=text[-DRAFT_LIMIT:])
