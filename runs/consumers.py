@@ -57,6 +57,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
         self.prepare(parameters_of(self.scope["query_string"]))
         self._changed = asyncio.Event()
         self._recognised_at = time.monotonic()
+        self._took = 0.0
         self._serving: asyncio.Task[None] | None = None
         self._held = False
         if not self.scope["user"].is_authenticated:
@@ -99,6 +100,10 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
         """What to send now: HTML of the parts that differ from what was sent before."""
         raise NotImplementedError
 
+    def rest_after(self, took: float) -> float:
+        """Seconds until the next look at the earliest, after one that took so long."""
+        return self.rest_seconds
+
     def look_now(self) -> None:
         """Look again without waiting for a hint."""
         self._changed.set()
@@ -113,7 +118,7 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
                 is_due = time.monotonic() - self._recognised_at > LOOK_AGAIN_SECONDS / 2
                 if is_due and await looks.take(self._recognise, patience=LOOK_AGAIN_SECONDS):
                     self.look_now()
-                await asyncio.sleep(self.rest_seconds)
+                await asyncio.sleep(self.rest_after(self._took))
                 try:
                     await asyncio.wait_for(self._changed.wait(), LOOK_AGAIN_SECONDS)
                 except TimeoutError:
@@ -144,11 +149,13 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
 
     def _read(self) -> list[str]:
         """In a thread with a database connection. A session that ended ends the connection too."""
+        began = time.monotonic()
         if not is_still_here(self.scope["session"].session_key, self._viewer):
             raise Closed(SIGNED_OUT)
         frames = self.frames(self._viewer)
         counts = shared.get("counts", _counts)
         frames.extend(self.changed("pending", counts, "parts/pending.html", counts))
+        self._took = time.monotonic() - began
         return frames
 
     def changed(self, name: str, value: Any, template: str, context: dict[str, Any]) -> list[str]:

@@ -29,10 +29,13 @@ class Looks:
         self._reading: asyncio.Task[None] | None = None
 
     async def take[T](self, look: Callable[[], T], *, patience: float) -> T:
-        """What this look returns or raises, taken in the thread. Of those due the least patient is first."""
+        """What this look returns or raises, taken in the thread; begun within so many seconds if possible.
+
+        Whose patience ends first goes first, so nobody is overtaken for ever.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
-        self._due.put((patience, next(self._numbers), look, answer))
+        self._due.put((loop.time() + patience, next(self._numbers), look, answer))
         if self._reading is None:
             self._reading = loop.create_task(self._read())
         return await answer

@@ -87,12 +87,12 @@ def test_the_page_takes_the_same_few_queries_for_runs_of_any_length(
     page: Client, steps: int, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     run = a_long_run(steps)
-    # session, user, run, steps, approvals, (the last turn of a long run), step, its turn, its events,
-    # tickets, checks, evidence, forks, pending, unknown, permissions (2)
-    with django_assert_num_queries(18 + (steps == LONG)):
+    # session, user, run and whether it asked, steps, (the last turn of a long run), step and its turn,
+    # its events, tickets, checks, evidence, forks, pending, unknown, permissions (2)
+    with django_assert_num_queries(16 + (steps == LONG)):
         assert page.get(run.get_absolute_url()).status_code == 200
-    # session, user, run, steps, approvals
-    with django_assert_num_queries(5):
+    # session, user, run, steps
+    with django_assert_num_queries(4):
         assert page.get(f"{run.get_absolute_url()}sections/1/").status_code == 200
     # session, user, run, step, its approval, its events
     with django_assert_num_queries(6):
@@ -119,7 +119,7 @@ def test_the_same_rows_are_read_as_a_conversation(
     assert len(html) < 800_000
     assert 'href="?section=2&amp;view=conversation#section-2"' in html
     assert "Turn at step 4: let me look further." in html and "I wonder about step 4." in html
-    with django_assert_num_queries(5):
+    with django_assert_num_queries(4):
         part = html_of(page, f"{run.get_absolute_url()}sections/2/?view=conversation")
     assert f"Turn at step {SECTION_STEPS + 2}: let me" in part
 
