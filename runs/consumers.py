@@ -12,8 +12,6 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from channels.auth import get_user
-from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -22,6 +20,7 @@ from django.utils import timezone
 
 from runs.access import may_set_budgets
 from runs.forms import REASONS
+from runs.looking import looks_of_this_loop
 from runs.parameters import number_of, numbers_of, parameters_of
 from runs.present import enter, is_still_here, leave
 from runs.reading.budgets import read_budgets, read_changes
@@ -57,13 +56,14 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
         self.sent: dict[str, Any] = {}
         self.prepare(parameters_of(self.scope["query_string"]))
         self._changed = asyncio.Event()
-        self._viewer: User | None = None
-        self._checked_at = float("-inf")
+        self._recognised_at = time.monotonic()
+        self._took = 0.0
         self._serving: asyncio.Task[None] | None = None
         self._held = False
         if not self.scope["user"].is_authenticated:
             await self.close(SIGNED_OUT)
             return
+        self._viewer: User = self.scope["user"]
         await self.channel_layer.group_add(GROUP, self.channel_name)
         hold_watch(self.channel_layer)
         self._held = True
@@ -100,18 +100,25 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
         """What to send now: HTML of the parts that differ from what was sent before."""
         raise NotImplementedError
 
+    def rest_after(self, took: float) -> float:
+        """Seconds until the next look at the earliest, after one that took so long."""
+        return self.rest_seconds
+
     def look_now(self) -> None:
         """Look again without waiting for a hint."""
         self._changed.set()
 
     async def _serve(self) -> None:
         """Look, send, wait for a hint. Also looks from time to time without one, and says so."""
+        looks = looks_of_this_loop()
         try:
             while True:
-                frames = await database_sync_to_async(self._read)(await self._who())
-                for frame in frames:
+                for frame in await looks.take(self._read, patience=self.rest_seconds):
                     await self.send(text_data=frame)
-                await asyncio.sleep(self.rest_seconds)
+                is_due = time.monotonic() - self._recognised_at > LOOK_AGAIN_SECONDS / 2
+                if is_due and await looks.take(self._recognise, patience=LOOK_AGAIN_SECONDS):
+                    self.look_now()
+                await asyncio.sleep(self.rest_after(self._took))
                 try:
                     await asyncio.wait_for(self._changed.wait(), LOOK_AGAIN_SECONDS)
                 except TimeoutError:
@@ -127,25 +134,28 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
             logger.exception("A live page broke off; the browser connects again.")
             await self.close(1011)
 
-    async def _who(self) -> Any:
-        """Who looks, with what they may do, read again from time to time; None in between."""
-        if time.monotonic() - self._checked_at < LOOK_AGAIN_SECONDS / 2:
-            return None
-        return await get_user(self.scope)
+    def _recognise(self) -> bool:
+        """Read again what this person may do, and say whether that changed.
 
-    def _read(self, user: Any) -> list[str]:
+        Done after what waits was sent, so that nobody waits for it. Who is gone, or has another password
+        by now, stays as they were: the next look drops them.
+        """
+        self._recognised_at = time.monotonic()
+        before, now = self._viewer, User.objects.filter(pk=self._viewer.pk).first()
+        if now is None or now.password != before.password:
+            return False
+        self._viewer = now
+        return now.get_all_permissions() != before.get_all_permissions()
+
+    def _read(self) -> list[str]:
         """In a thread with a database connection. A session that ended ends the connection too."""
-        session = self.scope["session"]
-        if user is not None:
-            if not isinstance(user, User) or not user.is_active or not session.exists(session.session_key):
-                raise Closed(SIGNED_OUT)
-            self._viewer, self._checked_at = user, time.monotonic()
-        assert self._viewer
-        if user is None and not is_still_here(session.session_key, self._viewer):
+        began = time.monotonic()
+        if not is_still_here(self.scope["session"].session_key, self._viewer):
             raise Closed(SIGNED_OUT)
         frames = self.frames(self._viewer)
         counts = shared.get("counts", _counts)
         frames.extend(self.changed("pending", counts, "parts/pending.html", counts))
+        self._took = time.monotonic() - began
         return frames
 
     def changed(self, name: str, value: Any, template: str, context: dict[str, Any]) -> list[str]:

@@ -13,10 +13,12 @@ from runs.consumers import GONE, Closed, LiveConsumer
 from runs.models import Run
 from runs.parameters import number_of, step_of
 from runs.reading.run_page import RunPageView, read_live_page
-from runs.reading.trace import Section, find_run
+from runs.reading.trace import Section, find_run, has_asked
 from runs.reading.trace_changes import TraceMemory
 from runs.reading.trace_rows import Row
 from runs.sharing import shared
+
+SHORTEST_REST_SECONDS = 0.01
 
 
 class RunConsumer(LiveConsumer):
@@ -29,6 +31,13 @@ class RunConsumer(LiveConsumer):
         self.selected = number_of(parameters.get("step", ""))
         self.talks = parameters.get("view") == "conversation"
         self.memory = TraceMemory()
+
+    def rest_after(self, took: float) -> float:
+        """As long as the look took, so that one hint after another leaves half of the time to others.
+
+        What another page has read and drawn already takes no time.
+        """
+        return min(self.rest_seconds, max(SHORTEST_REST_SECONDS, took))
 
     def concerns(self, run_ids: Iterable[int]) -> bool:
         return self.run_pk is None or self.run_pk in run_ids
@@ -63,7 +72,7 @@ class RunConsumer(LiveConsumer):
 
 def _standing(run: Run, viewer: User) -> Hashable:
     """What the page of this run depends on of who looks: the person, as soon as it asks somebody."""
-    if shared.get(("asked", run.pk), run.approvals.exists):
+    if has_asked(run):
         return viewer.pk
     return bool(may_start(viewer)), bool(may_decide(viewer))
 

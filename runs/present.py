@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
+from django.db.models import Value
 from django.utils import timezone
 
 from runs.sharing import shared
@@ -44,12 +45,20 @@ def is_still_here(session: str, viewer: User) -> bool:
 
 
 def _read() -> Present:
-    """Two queries."""
+    """One query."""
     asked = frozenset(_connections)
     sessions = Session.objects.filter(
         session_key__in=[session for session, _ in asked], expire_date__gt=timezone.now()
     )
     people = User.objects.filter(pk__in={person for _, person in asked}, is_active=True)
+    nobody, nothing = Value(0), Value("")
+    found = list(
+        sessions.values_list(nobody, "session_key", nothing).union(
+            people.values_list("pk", nothing, "password"), all=True
+        )
+    )
     return Present(
-        asked, frozenset(sessions.values_list("pk", flat=True)), dict(people.values_list("pk", "password"))
+        asked,
+        frozenset(session for person, session, _ in found if not person),
+        {person: password for person, _, password in found if person},
     )

@@ -12,7 +12,7 @@ from django.utils import timezone
 from pytest_django.fixtures import DjangoAssertNumQueries
 
 from runs import actions
-from runs.models import Run, RunStatus, Step
+from runs.models import Event, Run, RunStatus, Step
 from runs.reading.payloads import BEGINNING, PIECE, WHOLE
 from runs.reading.trace import SECTION_STEPS, read_trace
 from runs.reading.trace_changes import AXIS, SECTION, STEPS, TURN, TraceMemory
@@ -30,8 +30,8 @@ def page(client: Client, operator: User) -> Client:
     return client
 
 
-def html_of(page: Client, address: str) -> str:
-    response = page.get(address)
+def html_of(page: Client, address: str, *, panel: bool = False) -> str:
+    response = page.get(address, headers={"HX-Request": "true", "HX-Target": "panel"} if panel else {})
     assert response.status_code == 200, address
     return response.content.decode()
 
@@ -87,19 +87,35 @@ def test_the_page_takes_the_same_few_queries_for_runs_of_any_length(
     page: Client, steps: int, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     run = a_long_run(steps)
-    # session, user, run, steps, approvals, (the last turn of a long run), step, its turn, its events,
-    # tickets, checks, evidence, forks, pending, unknown, permissions (2)
-    with django_assert_num_queries(18 + (steps == LONG)):
+    # session, user, run and whether it asked, steps, (the last turn of a long run), step and its turn,
+    # its events, tickets, checks, evidence, forks, pending, unknown, permissions (2)
+    with django_assert_num_queries(16 + (steps == LONG)):
         assert page.get(run.get_absolute_url()).status_code == 200
-    # session, user, run, steps, approvals
-    with django_assert_num_queries(5):
+    # session, user, run, steps
+    with django_assert_num_queries(4):
         assert page.get(f"{run.get_absolute_url()}sections/1/").status_code == 200
     # session, user, run, step, its approval, its events
     with django_assert_num_queries(6):
-        panel = page.get(
-            f"{run.get_absolute_url()}?step=2", headers={"HX-Request": "true", "HX-Target": "panel"}
-        )
-        assert panel.status_code == 200
+        html_of(page, f"{run.get_absolute_url()}?step=2", panel=True)
+
+
+def test_a_step_among_very_many_events_shows_its_own(
+    page: Client, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    steps = list(a_long_run(LONG).steps.order_by("seq"))
+    run = steps[0].run
+    told = [(step, word) for step in steps for word in ("proposed", "noted", "allowed", "finished")]
+    Event.objects.filter(run=run).delete()
+    Event.objects.bulk_create(
+        Event(run=run, seq=seq, kind=f"call.{word}", data=f'{{"step":{step.seq}}}', at=step.started_at)
+        for seq, (step, word) in enumerate(told, 1)
+    )
+    Run.objects.filter(pk=run.pk).update(last_event=len(told))
+    for seq in (1, 2, 600, LONG):
+        # session, user, run, step, its approval or turn, where its events begin, they themselves
+        with django_assert_num_queries(7 if steps[seq - 1].kind == "tool" else 6):
+            panel = html_of(page, f"{run.get_absolute_url()}?step={seq}", panel=True)
+        assert re.findall(r'"data">call\.(\w+)<', panel) == ["proposed", "noted", "allowed", "finished"]
 
 
 # ------------------------------------------------------------- conversation
@@ -119,7 +135,7 @@ def test_the_same_rows_are_read_as_a_conversation(
     assert len(html) < 800_000
     assert 'href="?section=2&amp;view=conversation#section-2"' in html
     assert "Turn at step 4: let me look further." in html and "I wonder about step 4." in html
-    with django_assert_num_queries(5):
+    with django_assert_num_queries(4):
         part = html_of(page, f"{run.get_absolute_url()}sections/2/?view=conversation")
     assert f"Turn at step {SECTION_STEPS + 2}: let me" in part
 

@@ -15,12 +15,16 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.conftest import ROOT, Installation, eventually
+from tests.conftest import ROOT, Installation
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
 STEPS = 30_000
-IN_THE_MIDDLE = """[400, 440].flatMap(y => document.elementsFromPoint(300, y))
+IN_THE_MIDDLE = """() => [400, 440].flatMap(y => document.elementsFromPoint(300, y))
   .find(one => one.matches("#steps .row"))?.dataset.step"""
+
+FEW_ROWS = "() => document.querySelectorAll('#steps .row').length <= 10 * 200"
+SELECT = "one => getSelection().setBaseAndExtent(one.firstChild, 0, one.firstChild, 4)"
+SELECTED = "getSelection().toString()"
 
 
 class Writer:
@@ -102,10 +106,10 @@ def test_a_run_of_30000_steps_is_scrolled_end_to_end(page: Page, write: Callable
     assert height > STEPS * 29, "every step has its room before it is read"
     for share in (0.1, 0.37, 0.62, 0.9, 1):
         page.evaluate("share => window.scrollTo(0, share * document.documentElement.scrollHeight)", share)
-        seen = int(eventually(lambda: page.evaluate(IN_THE_MIDDLE)))
+        seen = int(page.wait_for_function(IN_THE_MIDDLE).json_value())
         assert abs(seen / STEPS - share) < 0.02
-        assert page.locator("#steps .row").count() <= 10 * 200, "what is far away is put away"
-    expect(row(page, STEPS)).to_be_visible()
+        page.wait_for_function(FEW_ROWS)  # what is far away is put away
+    expect(row(page, STEPS)).to_be_visible(timeout=20_000)
     page.evaluate("window.scrollTo(0, 0)")
     expect(row(page, 1)).to_be_visible(timeout=20_000)
     assert abs(page.evaluate("document.documentElement.scrollHeight") - height) < height * 0.01
@@ -154,13 +158,20 @@ def test_a_live_run_is_followed_until_the_reader_scrolls_away(
     for words in ("First I look", "First I look at the pool.\n\nThen"):
         write(f"draft {words}")
         expect(page.locator("#reasoning")).to_contain_text(words.split("\n")[-1])
+    page.locator("#reasoning p.caret").evaluate(SELECT)
+    for words in ("Then I", "Then I ask."):
+        write(f"draft First I look at the pool.\n\n{words}")
+        expect(page.locator("#reasoning p.caret")).to_have_text(words)
+        assert page.evaluate(SELECTED) == "Then", "what is selected stays, while more is written"
     expect(page.locator("#panel")).to_have_attribute("data-step", "121")
 
     # What the reader did to the page survives what arrives.
     page.locator("#inside-1").evaluate("one => one.previousElementSibling.scrollIntoView()")
     page.locator("#turn-1 > .fold-turn").click()
     page.mouse.move(400, 400)
+    before = page.evaluate("scrollY")
     page.mouse.wheel(0, -50)
+    page.wait_for_function("before => scrollY === before - 50", arg=before)  # it scrolls a moment later
     page.locator("#find").fill("half a word")
     top = page.evaluate("scrollY")
     write("turn")

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import F
+from django.db.models import Count, F, Subquery
 
 from runs.models import ApprovalState, Event, Run, Step, StepKind, StepStatus
 from runs.reading.asks import Ask, ask_of, with_votes
@@ -21,6 +21,8 @@ MILLION = Decimal(1_000_000)
 MAX_EVENTS = 50
 MAX_COUNTED = 2_000  # steps or events of a run that are looked through for one step
 MAX_ATTEMPTS = 20
+PROBES = 200  # events that one query looks at to find a moment among very many
+CLOSE = 500  # events that may be looked through in vain
 SHOWN_PARTS = ("arguments", "result", "reasoning", "text")
 
 CLASSES = (
@@ -125,11 +127,13 @@ class StepDetail:
 
 
 def read_step(run: Run, seq: int, *, viewer: User, now: datetime) -> StepDetail | None:
-    """The step of this number in full, or None: at most five queries, ten when its outcome is unknown.
+    """The step of this number in full, or None: at most four queries, nine when its outcome is unknown.
 
     Of its texts at most as much as a page shows.
     """
     found = run.steps.filter(seq=seq).annotate(parent_seq=F("parent__seq"))
+    if seq <= MAX_COUNTED:
+        found = found.annotate(turn=_turns_until(run, seq))
     step = with_beginnings(found, SHOWN_PARTS).first()
     if step is None:
         return None
@@ -141,7 +145,7 @@ def read_step(run: Run, seq: int, *, viewer: User, now: datetime) -> StepDetail 
     events = _events_of(run, step)
     return StepDetail(
         step=step,
-        turn=_turn(run, seq) if is_model else None,
+        turn=getattr(step, "turn", None) if is_model else None,
         ask=ask_of(approval, step_seq=seq, tool=step.name, viewer=viewer, now=now) if approval else None,
         usage=_usage(step) if is_model else (),
         events=tuple(StepEvent(one.seq, one.kind, one.actor, one.at, _note(one)) for one in events),
@@ -158,11 +162,10 @@ def _parent_seq(step: Step) -> int | None:
     return found
 
 
-def _turn(run: Run, seq: int) -> int | None:
+def _turns_until(run: Run, seq: int) -> Subquery:
     """Which turn it is; nobody counts them in a very long run."""
-    if seq > MAX_COUNTED:
-        return None
-    return run.steps.filter(kind=StepKind.MODEL, seq__lte=seq).count()
+    turns = Step.objects.filter(run=run, kind=StepKind.MODEL, seq__lte=seq).order_by()
+    return Subquery(turns.values("run").annotate(turns=Count("pk")).values("turns"))
 
 
 def _attempts(run: Run, step: Step) -> tuple[int, ...]:
@@ -189,7 +192,7 @@ def _events_of(run: Run, step: Step) -> list[Event]:
     near = run.events.filter(data__contains=f'"step":{step.seq}')
     if run.last_event > MAX_COUNTED:
         begin = _first_since(run, step.started_at - timedelta(seconds=1))
-        near = near.filter(seq__range=(begin, begin + MAX_COUNTED))
+        near = near.filter(seq__range=(begin, begin + CLOSE + MAX_COUNTED))
     return [event for event in near[: 4 * MAX_EVENTS] if event.fields.get("step") == step.seq][:MAX_EVENTS]
 
 
@@ -212,15 +215,17 @@ def _decision(events: list[Event]) -> Decision | None:
 
 
 def _first_since(run: Run, moment: datetime) -> int:
-    """The number of the first event from this moment on. They stand in order of time, so it is bisected."""
+    """The number of an event at most CLOSE before the first one from this moment on.
+
+    They stand in order of time, so it is enough to look at some at even distances: one query for up to
+    PROBES times CLOSE events, two for fifty million.
+    """
     low, high = 1, run.last_event
-    while low < high:
-        middle = (low + high) // 2
-        at = run.events.filter(seq=middle).values_list("at", flat=True).first()
-        if at is not None and at < moment:
-            low = middle + 1
-        else:
-            high = middle
+    while high - low > CLOSE:
+        distance = -(-(high - low) // PROBES)
+        probes = run.events.filter(seq__in=range(low, high + 1, distance), at__lt=moment)
+        low = probes.order_by("-seq").values_list("seq", flat=True).first() or low
+        high = min(high, low + distance)
     return low
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import User
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from runs.models import Approval, Run, Step, StepKind
 from runs.reading.asks import Ask, with_votes
@@ -121,8 +121,16 @@ class Trace:
 
 
 def find_run(request_id: UUID) -> Run | None:
-    """The run of this id, with who started it."""
-    return Run.objects.select_related("created_by", "parent_run").filter(request_id=request_id).first()
+    """The run of this id, with who started it, and whether it asks or asked a person."""
+    asked = Exists(Approval.objects.filter(run=OuterRef("pk")))
+    found = Run.objects.select_related("created_by", "parent_run").annotate(asked=asked)
+    return found.filter(request_id=request_id).first()
+
+
+def has_asked(run: Run) -> bool:
+    """Whether any step of this run asks or asked a person. No query for a run of `find_run`."""
+    asked: bool | None = getattr(run, "asked", None)
+    return run.approvals.exists() if asked is None else asked
 
 
 def section_of(seq: int) -> int:
@@ -148,7 +156,8 @@ def read_trace(
 
     Without any, those of the first. `talks`: with what was said in each step.
 
-    Three queries (steps, approvals, votes with voters); four when the last section is not read.
+    Three queries (steps, approvals, votes with voters), one when `find_run` saw that nobody was asked; one
+    more when the last section is not read.
     """
     places = _places(run, TALK_HEIGHT if talks else ROW_HEIGHT)
     read = {place.number for place in places if (and_open and place.is_open) or place.number in wanted}
@@ -201,6 +210,8 @@ def _steps(run: Run, places: Sequence[Section], *, talks: bool) -> list[Step]:
 
 def _approvals(run: Run, chosen: Sequence[Section], places: Sequence[Section]) -> dict[int, Approval]:
     """By step; the newest revision wins."""
+    if not getattr(run, "asked", True):
+        return {}
     asked = run.approvals.order_by("revision")
     if len(chosen) < len(places):
         ranges = Q(pk__in=())

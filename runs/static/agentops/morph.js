@@ -11,7 +11,21 @@ const typed = (node) => node.matches("textarea, input:not([type=hidden]), select
 
 const question = (seen) => seen.split(".", 2).join("."); // approval and revision
 
+/** Make the text of a node another one where they differ only: what the reader selected beside that stays selected. */
+function change(node, text) {
+  const old = node.data;
+  const shorter = Math.min(old.length, text.length);
+  let begin = 0;
+  while (begin < shorter && old[begin] === text[begin]) begin += 1;
+  let end = 0;
+  while (end < shorter - begin && old[old.length - 1 - end] === text[text.length - 1 - end]) end += 1;
+  node.replaceData(begin, old.length - begin - end, text.slice(begin, text.length - end));
+}
+
 function keepNode(oldNode, newNode) {
+  if (oldNode.nodeType === Node.TEXT_NODE && newNode.nodeType === Node.TEXT_NODE && oldNode.data !== newNode.data) {
+    change(oldNode, newNode.data);
+  }
   if (oldNode.nodeType !== Node.ELEMENT_NODE || newNode.nodeType !== Node.ELEMENT_NODE) return true;
   // A settled part of a long trace that was read stays, where only its place was sent.
   if (newNode.classList.contains("place") && oldNode.querySelector(".rows")) {
