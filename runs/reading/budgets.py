@@ -11,7 +11,8 @@ from typing import Any
 
 from runs import agents
 from runs.models import AtLimit, Budget, BudgetChange, Run, RunStatus, Spending
-from runs.models.budget import AMOUNTS, amounts_of_steps, period_bounds, period_start
+from runs.models.amounts import amounts_of_steps
+from runs.models.budget import AMOUNTS, period_bounds, period_start
 from runs.reading import words
 from tools.registry import TOOLS
 
