@@ -19,7 +19,6 @@ HEADS = {
     "approval.expired": "Expired:",
     "approval.withdrawn": "Withdrawn:",
     "call.relapsed": "It came back after:",
-    "budget.reached": "Reached:",
     "test": "Test:",
 }
 AT_LIMIT = {
@@ -37,7 +36,10 @@ OUTCOMES = {
 
 
 def title(notice: str, facts: Mapping[str, Any]) -> str:
-    """One line: what happened, then the headline of the card."""
+    """One line: what happened, then the headline of the card, or the budget."""
+    if notice == "budget.reached":
+        what = "No room left in" if facts["was_full"] else f"{facts['threshold']} % used of"
+        return f"{what} the budget {facts['headline']}"
     head = HEADS.get(notice) or OUTCOMES.get(facts["outcome"], "")
     return f"{head} {facts['headline']}"
 

@@ -47,10 +47,13 @@ def forget_thresholds(ledger: Spending) -> None:
 
 
 def tell_full(ledger: Spending, now: datetime, run: Run) -> None:
-    """Inside the transaction that holds this ledger: it has no room for the next call of this run."""
+    """Inside the transaction that holds this ledger: it has no room for the next call of this run.
+
+    That counts as all of it, unless nobody wants to be told of this budget.
+    """
     nearest = nearest_limit(ledger)
-    if nearest is not None:
-        _tell(ledger, [one for one in ledger.budget.thresholds if one <= FULL], nearest, now, run)
+    if nearest is not None and ledger.budget.thresholds:
+        _tell(ledger, [FULL], nearest, now, run, was_full=True)
 
 
 def nearest_limit(ledger: Spending) -> tuple[str, Decimal, Decimal] | None:
@@ -76,6 +79,8 @@ def _tell(
     nearest: tuple[str, Decimal, Decimal],
     now: datetime,
     run: Run | None,
+    *,
+    was_full: bool = False,
 ) -> None:
     new = [threshold for threshold in thresholds if threshold > ledger.noticed]
     if not new:
@@ -94,16 +99,21 @@ def _tell(
             limit=name,
             used=used,
             of=of,
+            was_full=was_full,
             run=run,
             at=now,
         )
         for threshold in new
     )
-    _write(ledger, max(new), nearest, now, run)
+    _write(ledger, {"threshold": max(new), "was_full": was_full}, nearest, now, run)
 
 
 def _write(
-    ledger: Spending, threshold: int, nearest: tuple[str, Decimal, Decimal], now: datetime, run: Run | None
+    ledger: Spending,
+    what: dict[str, Any],
+    nearest: tuple[str, Decimal, Decimal],
+    now: datetime,
+    run: Run | None,
 ) -> None:
     """A message for each channel that wants it. One for some agents hears of their own budgets alone."""
     budget = ledger.budget
@@ -114,7 +124,7 @@ def _write(
     ]
     if not wanting:
         return
-    facts = json.dumps(_facts(ledger, threshold, nearest, now, run), ensure_ascii=False)
+    facts = json.dumps(what | _facts(ledger, nearest, now, run), ensure_ascii=False)
     NotificationDelivery.objects.bulk_create(
         NotificationDelivery(
             channel=channel,
@@ -130,19 +140,18 @@ def _write(
 
 
 def _facts(
-    ledger: Spending, threshold: int, nearest: tuple[str, Decimal, Decimal], now: datetime, run: Run | None
+    ledger: Spending, nearest: tuple[str, Decimal, Decimal], now: datetime, run: Run | None
 ) -> dict[str, Any]:
     budget = ledger.budget
     name, used, of = nearest
     return {
         "budget": budget.pk,
         "outcome": "reached",
-        "headline": f"{threshold} % of the budget {budget.title}",
+        "headline": budget.title,
         "scope": budget.scope,
         "subject": budget.subject,
         "period": budget.period,
         "tool": budget.tool,
-        "threshold": threshold,
         "limited": name,
         "used": f"{used:f}",
         "limit": f"{of:f}",

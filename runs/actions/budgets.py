@@ -100,7 +100,7 @@ def pause_at_budget(
         now = Budget.objects.select_for_update(no_key=True).filter(pk=budget_id).first()
         if now is None or now.revision != revision:
             return False
-        _hold_back(current, now, is_full=not reason.endswith(UNPRICED))
+        _hold_back(current, now, AtLimit.PAUSE, is_full=not reason.endswith(UNPRICED))
         set_paused(current, reason=reason, explanation=explanation, until=until)
     return True
 
@@ -109,7 +109,7 @@ def wrap_up_at_budget(lease: Lease, reason: str) -> None:
     """Part of the change that lets this run wrap up: the budget of this reason, if it is one, is full."""
     if (budget := budget_of(reason)) is not None:
         with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
-            _hold_back(current, budget, is_full=True)
+            _hold_back(current, budget, AtLimit.WRAP_UP, is_full=True)
 
 
 def release_from(current: Change, tag: str) -> None:
@@ -165,9 +165,9 @@ def _resume(
     return resumed
 
 
-def _hold_back(current: Change, budget: Budget, *, is_full: bool) -> None:
+def _hold_back(current: Change, budget: Budget, how: AtLimit, *, is_full: bool) -> None:
     """Inside the change that pauses this run or lets it wrap up because of its budget."""
-    BudgetHold.objects.create(budget=budget, run=current.run, at_limit=budget.at_limit, at=current.now)
+    BudgetHold.objects.create(budget=budget, run=current.run, at_limit=how, at=current.now)
     for ledger in locked(current, current.now):
         if is_full and ledger.budget_id == budget.pk:
             tell_full(ledger, current.now, current.run)

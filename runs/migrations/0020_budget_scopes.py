@@ -58,6 +58,7 @@ class Migration(migrations.Migration):
                 ("limit", models.CharField(max_length=10)),
                 ("used", models.DecimalField(decimal_places=10, max_digits=30)),
                 ("of", models.DecimalField(decimal_places=10, max_digits=30)),
+                ("was_full", models.BooleanField(default=False)),
                 ("at", models.DateTimeField()),
             ],
             options={

@@ -214,6 +214,7 @@ class BudgetNotice(models.Model):
     limit = models.CharField(max_length=10)  # cost_usd, tokens or tool_calls: the one that is nearest
     used = models.DecimalField(max_digits=30, decimal_places=10)
     of = models.DecimalField(max_digits=30, decimal_places=10)
+    was_full = models.BooleanField(default=False)  # a call of the run had no room, whatever was used
     run = models.ForeignKey(Run, null=True, on_delete=models.SET_NULL, related_name="+")  # that crossed it
     at = models.DateTimeField()
 
