@@ -12,13 +12,13 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, Max
 from django.utils import timezone
 
 from runs.actions.budget_notices import tell_thresholds
 from runs.actions.change import Change, one_writer
 from runs.actions.errors import BudgetUsedUp, LedgerMissing
-from runs.models import Budget, Period, Spending, Step
+from runs.models import Budget, BudgetNotice, Period, Spending, Step
 from runs.models.amounts import amounts_of_steps, counted
 from runs.models.budget import AMOUNTS, applying, period_bounds, period_start
 
@@ -156,7 +156,9 @@ def open_for(budgets: Iterable[Budget], now: datetime) -> None:
             key = {"budget": budget, "starts_on": starts_on, "simulated": simulated}
             if not Spending.objects.filter(**key).exists():
                 amounts = amounts_of_steps(budget, starts_on, simulated=simulated)
-                Spending.objects.create(**key, **amounts)
+                told = BudgetNotice.objects.filter(**key, revision=budget.revision)
+                noticed = told.aggregate(highest=Max("threshold"))["highest"] or 0
+                Spending.objects.create(**key, **amounts, noticed=noticed)
 
 
 def locked(current: Change, moment: datetime) -> list[Spending]:
