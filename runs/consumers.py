@@ -23,6 +23,7 @@ from runs.forms import REASONS
 from runs.looking import looks_of_this_loop
 from runs.parameters import number_of, numbers_of, parameters_of
 from runs.present import enter, is_still_here, leave
+from runs.reading.budget_page import find_budget, read_drawings, read_state
 from runs.reading.budgets import read_budgets, read_changes
 from runs.reading.outcomes import count_unknown
 from runs.reading.queue import count_pending, pending_pks, read_card, read_tickets
@@ -34,6 +35,7 @@ from runs.watching import GROUP, hold_watch, release_watch
 SIGNED_OUT = 4401  # the browser does not come back after this code
 GONE = 4404
 LOOK_AGAIN_SECONDS = 10.0
+CHARTS_EVERY_SECONDS = 20.0  # of a budget
 
 logger = logging.getLogger(__name__)
 
@@ -251,3 +253,30 @@ class BudgetsConsumer(LiveConsumer):
             *self.changed_html("budgets", "budgets/budgets.html#budgets", context),
             *self.changed_html("changes", "budgets/budgets.html#changes", context),
         ]
+
+
+class BudgetConsumer(LiveConsumer):
+    """One budget. Its charts read every step of the period, so they are drawn less often than the rest."""
+
+    rest_seconds = 1.0
+    drawn_at = float("-inf")
+
+    def frames(self, viewer: User) -> list[str]:
+        budget = find_budget(self.scope["url_route"]["kwargs"]["pk"])
+        if budget is None:
+            raise Closed(GONE)
+        simulated, now = not settings.ANTHROPIC_API_KEY, timezone.now()
+        context: dict[str, Any] = {
+            "state": read_state(budget, simulated=simulated, now=now),
+            "budget": budget,
+            "changes": read_changes(budget.pk),
+        }
+        frames = [
+            *self.changed_html("budget", "budgets/budget.html#budget", context),
+            *self.changed_html("rest", "budgets/budget.html#rest", context),
+        ]
+        if time.monotonic() >= self.drawn_at + CHARTS_EVERY_SECONDS:
+            self.drawn_at = time.monotonic()
+            drawings = read_drawings(budget, simulated=simulated, now=now)
+            frames += self.changed_html("charts", "budgets/budget.html#charts", {"drawings": drawings})
+        return frames

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from django import forms
 
-from runs.actions import InvalidQuestion, checked_question
+from runs.actions import ActionError, InvalidQuestion, checked_question
 from runs.actions.approvals import MAX_REASON_CHARACTERS
+from runs.actions.tags import checked_tags
 from runs.models import WhatBecame
 from runs.reading.starting import agent_choices, scenario_choices
 
@@ -33,6 +35,7 @@ class StartForm(forms.Form):
         required=False,
         error_messages={"invalid_choice": "There is no incident “%(value)s”. Choose one of the list."},
     )
+    tags = forms.CharField(required=False, max_length=1_000)
     request_id = forms.UUIDField(
         error_messages={"required": "Reload the page and send it again.", "invalid": "Reload the page."}
     )
@@ -51,6 +54,13 @@ class StartForm(forms.Form):
         try:
             return checked_question(self.cleaned_data["question"])
         except InvalidQuestion as error:
+            raise forms.ValidationError(str(error)) from error
+
+    def clean_tags(self) -> list[str]:
+        """The tags between commas and spaces; the sentence of the action when one cannot be."""
+        try:
+            return checked_tags(word for word in re.split(r"[,\s]+", self.cleaned_data["tags"]) if word)
+        except ActionError as error:
             raise forms.ValidationError(str(error)) from error
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 MOST_SLACK_HEADER = 150
@@ -20,6 +21,11 @@ HEADS = {
     "call.relapsed": "It came back after:",
     "test": "Test:",
 }
+AT_LIMIT = {
+    "wrap_up": "Runs that have no room in it wrap up and are stopped.",
+    "pause": "Runs that have no room in it pause until somebody raises it or its next period begins.",
+    "notify": "It only notifies: no call is held back.",
+}
 OUTCOMES = {
     "approved": "Approved:",
     "rejected": "Rejected:",
@@ -30,7 +36,10 @@ OUTCOMES = {
 
 
 def title(notice: str, facts: Mapping[str, Any]) -> str:
-    """One line: what happened, then the headline of the card."""
+    """One line: what happened, then the headline of the card, or the budget."""
+    if notice == "budget.reached":
+        what = "No room left in" if facts["was_full"] else f"{facts['threshold']} % used of"
+        return f"{what} the budget {facts['headline']}"
     head = HEADS.get(notice) or OUTCOMES.get(facts["outcome"], "")
     return f"{head} {facts['headline']}"
 
@@ -55,6 +64,8 @@ def explanation(notice: str, facts: Mapping[str, Any]) -> str:
         return "Nobody has to decide any more: the run ended, or the call changed. It did not run."
     if notice == "call.relapsed":
         return "The approved call had worked, and its effect is gone now. Look at its run, and let it go on."
+    if notice == "budget.reached":
+        return f"{_used(facts)} are used. {AT_LIMIT[facts['at_limit']]} It ends {_time(facts['ends_at'])}."
     if notice == "call.ended":
         return {
             "succeeded": "The approved call ran and succeeded.",
@@ -67,6 +78,10 @@ def explanation(notice: str, facts: Mapping[str, Any]) -> str:
 
 def facts_shown(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The facts beside the title, as label and value."""
+    if "budget" in facts:
+        simulated = [("Costs", "simulated")] if facts["simulated"] else []
+        crossed = [("Crossed by run", str(facts["crossed_by"]))] if facts["crossed_by"] else []
+        return [("Used", _used(facts)), ("Period ends", _time(facts["ends_at"])), *crossed, *simulated]
     if "run" not in facts:
         return []
     agent = f"{facts['agent']} (simulated)" if facts["simulated"] else str(facts["agent"])
@@ -79,7 +94,9 @@ def facts_shown(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def link(facts: Mapping[str, Any], base_url: str) -> str:
-    """The address of the card; empty without a base address, and for what has no card."""
+    """The address of the card or budget; empty without a base address, and for what has no page."""
+    if base_url and "budget" in facts:
+        return f"{base_url}/budgets/{facts['budget']}/"
     return f"{base_url}/approvals/{facts['approval']}/" if base_url and "approval" in facts else ""
 
 
@@ -102,7 +119,8 @@ def slack_body(notice: str, facts: Mapping[str, Any], base_url: str) -> bytes:
     """
     said = title(notice, facts)
     address = link(facts, base_url)
-    linked = f" <{address}|Open the card>" if address else ""
+    what = "Open the budget" if "budget" in facts else "Open the card"
+    linked = f" <{address}|{what}>" if address else ""
     lines = [_plain(f"{label}: {value}") for label, value in facts_shown(facts)]
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": _plain(said[:MOST_SLACK_HEADER])},
@@ -111,7 +129,7 @@ def slack_body(notice: str, facts: Mapping[str, Any], base_url: str) -> bytes:
     if lines:
         blocks.append({"type": "context", "elements": lines})
     if address:
-        button = {"type": "button", "text": _plain("Open the card"), "url": address, "style": "primary"}
+        button = {"type": "button", "text": _plain(what), "url": address, "style": "primary"}
         blocks.append({"type": "actions", "elements": [button]})
     text = f"{_escaped(said)}\n{_escaped(explanation(notice, facts))}{linked}"
     return json.dumps({"text": text, "blocks": blocks}, ensure_ascii=False).encode()
@@ -127,6 +145,15 @@ def mail(notice: str, facts: Mapping[str, Any], base_url: str) -> tuple[str, str
     if address:
         parts.append(f"Look at the card and decide: {address}" if _is_open(notice) else address)
     return f"[agentops] {title(notice, facts)}"[:200], "\n\n".join(parts) + "\n"
+
+
+def _used(facts: Mapping[str, Any]) -> str:
+    """$41.20 of $50; 1,200 of 5,000 tokens."""
+    used, limit = Decimal(facts["used"]), Decimal(facts["limit"])
+    if facts["limited"] == "cost_usd":
+        return f"${used:,.2f} of ${limit:,.2f}" if limit >= 10 else f"${used:.4f} of ${limit:.4f}"
+    what = "tokens" if facts["limited"] == "tokens" else "tool calls"
+    return f"{used:,.0f} of {limit:,.0f} {what}"
 
 
 def _is_open(notice: str) -> bool:

@@ -13,6 +13,7 @@ websocket_urlpatterns: list[URLPattern] = [
     path("live/runs/<uuid:request_id>/", live_run.RunConsumer.as_asgi()),
     path("live/approvals/", consumers.QueueConsumer.as_asgi()),
     path("live/budgets/", consumers.BudgetsConsumer.as_asgi()),
+    path("live/budgets/<int:pk>/", consumers.BudgetConsumer.as_asgi()),
     path("live/workers/", consumers.WorkersConsumer.as_asgi()),
     re_path(r"", consumers.NoSuchPage.as_asgi()),
 ]

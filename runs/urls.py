@@ -88,6 +88,7 @@ urlpatterns = [
     path("costs/", costs.costs, name="costs"),
     path("budgets/", budgets.budgets, name="budgets"),
     path("budgets/set", budgets.budget_set, name="budget-set"),
+    path("budgets/<int:pk>/", budgets.budget_page, name="budget"),
     path("budgets/<int:pk>/remove", budgets.budget_remove, name="budget-remove"),
     path("agents/", insights.agents, name="agents"),
     path("agents/<path:name>/", insights.agent, name="agent"),

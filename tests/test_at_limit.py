@@ -96,7 +96,7 @@ def test_a_run_paused_by_a_budget_goes_on_when_the_budgets_page_raises_it(
     client: Client, treasurer: User
 ) -> None:
     client.force_login(treasurer)
-    sent = {"whose": "", "period": "month", "tool": "", "cost_usd": "0.02", "at_limit": "pause"}
+    sent = {"scope": "installation", "period": "month", "tool": "", "cost_usd": "0.02", "at_limit": "pause"}
     client.post("/budgets/set", sent)
     other = a_budget(period="day", tool_calls="0", at_limit="pause")
     second = drive_to_the_end(a_run("paused by the other one"), treasurer)
@@ -106,7 +106,7 @@ def test_a_run_paused_by_a_budget_goes_on_when_the_budgets_page_raises_it(
     budget = Budget.objects.get(period="month")
     assert (run.status, run.reason) == (RunStatus.PAUSED, budget.reason)
     assert "does not fit into the budget installation per month" in run.explanation
-    assert 'href="/budgets/"' in client.get(run.get_absolute_url()).content.decode()
+    assert f'href="/budgets/{budget.pk}/"' in client.get(run.get_absolute_url()).content.decode()
     assert f"run {run.pk}</a>" in client.get("/budgets/").content.decode()
     with pytest.raises(ActionError, match="It would pause again: the budget"):
         actions.resume_run(run_id=run.pk, actor="olga")
@@ -121,7 +121,7 @@ def test_a_run_paused_by_a_budget_goes_on_when_the_budgets_page_raises_it(
     assert drive_to_the_end(run, treasurer).status == RunStatus.SUCCEEDED
     assert the_ledger(budget).cost_usd == run.cost_usd
     html = client.get("/budgets/").content.decode()
-    assert "$0.02, pause" in html and "$20, pause" in html and "olga" in html
+    assert "$0.02, pause, tell at 50, 80, 100 %" in html and "$20, pause" in html and "olga" in html
     first, *_ = BudgetChange.objects.filter(budget=budget.pk)
     assert (first.actor, json.loads(first.before)["cost_usd"], json.loads(first.after)["cost_usd"]) == (
         "olga",
@@ -266,8 +266,15 @@ def test_under_pause_a_call_waits_until_the_budget_of_its_tool_is_raised(operato
         ({"tokens": "-1"}, "Give a whole number"),
         ({"tool": "search_logs", "cost_usd": "5"}, "limits the number of its calls"),
         ({"tool": "rm", "tool_calls": "5"}, "There is no tool “rm”."),
-        ({"whose": "nobody", "tokens": "5"}, "There is no agent “nobody”."),
-        ({"period": "year", "tokens": "5"}, "a day or a month"),
+        ({"scope": "agent", "subject": "nobody", "tokens": "5"}, "There is no agent “nobody”."),
+        ({"scope": "agent", "tokens": "5"}, "Name the agent of a budget for one agent"),
+        ({"subject": "incident", "tokens": "5"}, "The installation has no name"),
+        ({"scope": "user", "subject": "nobody", "tokens": "5"}, "There is no user “nobody”."),
+        ({"scope": "tag", "subject": "no spaces", "tokens": "5"}, "A tag has up to 40 letters"),
+        ({"at_limit": "notify", "thresholds": "", "tokens": "5"}, "has to say when"),
+        ({"thresholds": "80, many", "tokens": "5"}, "cannot say when to notify"),
+        ({"thresholds": "0", "tokens": "5"}, "percents from 1 to 500"),
+        ({"period": "year", "tokens": "5"}, "a day, a week or a month"),
         ({"at_limit": "explode", "tokens": "5"}, "Choose what happens at the limit"),
     ],
 )

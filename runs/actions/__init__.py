@@ -2,7 +2,13 @@
 
 from runs.actions.approvals import decide, expire_approvals
 from runs.actions.backtests import backtest_rule
-from runs.actions.budgets import pause_at_budget, remove_budget, resume_after_budgets, set_budget
+from runs.actions.budgets import (
+    pause_at_budget,
+    remove_budget,
+    resume_after_budgets,
+    set_budget,
+    wrap_up_at_budget,
+)
 from runs.actions.calls import (
     Question,
     allow_call,
@@ -235,4 +241,5 @@ __all__ = [
     "use_sign_in_link",
     "was_committed",
     "worker_left",
+    "wrap_up_at_budget",
 ]

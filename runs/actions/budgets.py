@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -15,23 +15,18 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, transaction
 from django.utils import timezone
 
-from runs import agents
-from runs.actions.amounts import WORDS, quoted, read_amount
-from runs.actions.change import Lease, change, one_writer
+from runs.actions.budget_notices import forget_thresholds, tell_full, tell_thresholds
+from runs.actions.budget_values import LIMITS, checked_key, checked_values
+from runs.actions.change import Change, Lease, change, one_writer
 from runs.actions.claims import set_paused
 from runs.actions.controls import go_on
-from runs.actions.errors import ActionError, UnknownBudget
-from runs.actions.ledger import keep_ledgers_closed, keep_writers_out, open_for
+from runs.actions.errors import UnknownBudget
+from runs.actions.ledger import keep_ledgers_closed, keep_writers_out, locked, open_for
 from runs.hints import NO_RUN, announce
-from runs.models import AtLimit, Budget, BudgetChange, Period, Run, RunStatus, Scope
-from runs.models.budget import REASON
-from tools.registry import TOOLS
+from runs.models import AtLimit, Budget, BudgetChange, BudgetHold, Run, RunStatus, Spending
+from runs.models.budget import REASON, UNPRICED, budget_of, period_start
 
 logger = logging.getLogger(__name__)
-
-LIMITS = ("tokens", "cost_usd", "tool_calls")
-LARGEST = {"tokens": 10**15, "cost_usd": 10**9, "tool_calls": 10**12}
-SMALLEST_USD = Decimal("0.0001")
 
 
 def set_budget(
@@ -39,18 +34,22 @@ def set_budget(
     actor: str,
     scope: str,
     agent: str = "",
+    user: str = "",
+    tag: str = "",
     period: str,
     tool: str = "",
     limits: Mapping[str, str],
     at_limit: str = AtLimit.WRAP_UP,
+    thresholds: str | None = None,
 ) -> Budget:
     """Set the budget of this scope, period and tool to these limits; a limit that is not named is none.
 
     It holds from now on and counts what was spent since its period began. Where it became wider, the runs
-    that it had paused go on. `limits` are texts such as {"cost_usd": "50"}. Raises ActionError.
+    that it had paused go on. `limits` are texts such as {"cost_usd": "50"}; `user` is a user name;
+    `thresholds` are percents such as "50, 80, 100", the usual ones when it is None. Raises ActionError.
     """
-    key = _checked_key(scope, agent, period, tool)
-    values = _checked_limits(limits, tool=tool) | {"at_limit": _checked_at_limit(at_limit)}
+    key = checked_key(scope, agent=agent, user=user, tag=tag, period=period, tool=tool)
+    values = checked_values(limits, tool=tool, at_limit=at_limit, thresholds=thresholds)
     now = timezone.now()
     with one_writer(), transaction.atomic():
         keep_writers_out()
@@ -66,6 +65,7 @@ def set_budget(
         budget.set_by, budget.set_at = actor, now
         budget.revision += before is not None
         budget.save()
+        _look_at_thresholds(budget, now)
         _record(budget, before, budget.values, actor, now)
     if before is not None and _is_wider(before, budget.values):
         _let_go_on(budget, actor=actor, why=f"The budget {budget.title} was changed by {actor}.")
@@ -94,13 +94,44 @@ def pause_at_budget(
     """
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
         # Locked, so that whoever raises it either comes first or finds this run paused. Steps come before
-        # budgets in the order of locks.
+        # budgets in the order of locks, and so do ledgers.
         keep_ledgers_closed()
-        now = Budget.objects.select_for_update().filter(pk=budget_id).first()
+        locked(current, current.now)
+        now = Budget.objects.select_for_update(no_key=True).filter(pk=budget_id).first()
         if now is None or now.revision != revision:
             return False
+        _hold_back(current, now, AtLimit.PAUSE, is_full=not reason.endswith(UNPRICED))
         set_paused(current, reason=reason, explanation=explanation, until=until)
     return True
+
+
+def wrap_up_at_budget(lease: Lease, reason: str) -> None:
+    """Part of the change that lets this run wrap up: the budget of this reason, if it is one, is full."""
+    if (budget := budget_of(reason)) is not None:
+        with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
+            _hold_back(current, budget, AtLimit.WRAP_UP, is_full=True)
+
+
+def release_from(current: Change, tag: str) -> None:
+    """Inside the change that has taken this tag off: its budget holds the run back no longer."""
+    run = current.run
+    budget = budget_of(run.reason) if run.status == RunStatus.PAUSED else None
+    if budget is not None and budget.tag == tag:
+        go_on(current, summary=f"The tag {tag} was taken off by {current.actor}.", budget=budget.pk)
+
+
+def let_go_on_where_room(budgets: Iterable[Budget], *, actor: str, why: str) -> None:
+    """Runs that these budgets have paused go on, where less is used than is allowed by now."""
+    now = timezone.now()
+    for budget in budgets:
+        ledgers = Spending.objects.filter(budget=budget, starts_on=period_start(budget.period, now))
+        for ledger in ledgers:
+            if all(
+                getattr(budget, name) is None or getattr(ledger, name) < getattr(budget, name)
+                for name in LIMITS
+            ):
+                _let_go_on(budget, actor=actor, why=why)
+                break
 
 
 def resume_after_budgets(now: datetime) -> int:
@@ -134,6 +165,22 @@ def _resume(
     return resumed
 
 
+def _hold_back(current: Change, budget: Budget, how: AtLimit, *, is_full: bool) -> None:
+    """Inside the change that pauses this run or lets it wrap up because of its budget."""
+    BudgetHold.objects.create(budget=budget, run=current.run, at_limit=how, at=current.now)
+    for ledger in locked(current, current.now):
+        if is_full and ledger.budget_id == budget.pk:
+            tell_full(ledger, current.now, current.run)
+
+
+def _look_at_thresholds(budget: Budget, now: datetime) -> None:
+    """Inside the transaction that has set this budget: what is reached under its limits is told."""
+    ledgers = Spending.objects.select_for_update(of=("self",)).select_related("budget")
+    for ledger in ledgers.filter(budget=budget, starts_on=period_start(budget.period, now)):
+        forget_thresholds(ledger)
+        tell_thresholds(ledger, now)
+
+
 def _record(
     budget: Budget, before: dict[str, Any] | None, after: dict[str, Any] | None, actor: str, now: datetime
 ) -> None:
@@ -154,49 +201,3 @@ def _is_wider(before: dict[str, Any], after: dict[str, Any]) -> bool:
         return True
     pairs = [(before[name], after[name]) for name in LIMITS if before[name] is not None]
     return any(new is None or Decimal(new) > Decimal(old) for old, new in pairs)
-
-
-def _checked_key(scope: str, agent: str, period: str, tool: str) -> dict[str, str]:
-    if scope not in Scope.values:
-        raise ActionError("A budget is for one agent or for the installation.")
-    if period not in Period.values:
-        raise ActionError("The period of a budget is a day or a month.")
-    if (scope == Scope.AGENT) != bool(agent):
-        raise ActionError("Name the agent of an agent's budget; one for the installation has none.")
-    if agent and agent not in agents.installed() and not Run.objects.filter(agent=agent).exists():
-        raise ActionError(f"There is no agent {quoted(agent)}. Installed: {', '.join(agents.installed())}.")
-    if tool and tool not in TOOLS:
-        raise ActionError(f"There is no tool {quoted(tool)}. Known: {', '.join(sorted(TOOLS))}.")
-    return {"scope": scope, "agent": agent, "period": period, "tool": tool}
-
-
-def _checked_at_limit(at_limit: str) -> str:
-    if at_limit not in AtLimit.values:
-        raise ActionError("Choose what happens at the limit: wrap up, or pause and ask.")
-    return at_limit
-
-
-def _checked_limits(limits: Mapping[str, str], *, tool: str) -> dict[str, Any]:
-    """The limits as numbers, None where there is none."""
-    for name in limits:
-        if name not in LIMITS:
-            raise ActionError(f"A budget limits {', '.join(WORDS.values())}, not {quoted(name)}.")
-    values = {name: _number(name, limits.get(name, "").strip()) for name in LIMITS}
-    if all(value is None for value in values.values()):
-        raise ActionError("Give at least one limit: tokens, cost in USD or tool calls.")
-    if tool and (
-        values["tool_calls"] is None or values["tokens"] is not None or values["cost_usd"] is not None
-    ):
-        raise ActionError("The budget of one tool limits the number of its calls, and nothing else.")
-    return values
-
-
-def _number(name: str, text: str) -> Decimal | int | None:
-    if not text:
-        return None
-    amount = read_amount(text.removeprefix("$") if name == "cost_usd" else text)
-    step = SMALLEST_USD if name == "cost_usd" else Decimal(1)
-    if amount is None or amount > LARGEST[name] or amount % step:
-        kind = "an amount in USD such as 50 or 2.50" if name == "cost_usd" else "a whole number such as 5000"
-        raise ActionError(f"{quoted(text)} cannot be a limit on {WORDS[name]}. Give {kind}.")
-    return amount if name == "cost_usd" else int(amount)

@@ -12,6 +12,7 @@ from django.utils import timezone
 from runs.actions.change import Change, Lease, change
 from runs.actions.claims import close_run
 from runs.actions.outcomes import tell, told_in
+from runs.actions.tags import begin_with, tags_of
 from runs.models import CONTINUED, Run, RunStatus
 from runs.models.outcome import untold
 
@@ -39,6 +40,7 @@ def hand_over(lease: Lease, *, summary: str, limits: Mapping[str, Any], explanat
         run = _successor(current.run, summary, limits)
         run.save(force_insert=True)
         begun = Change(run, current.actor, current.now)
+        begin_with(begun, tags_of(current.run))
         begun.event(
             "run.started",
             agent=run.agent,

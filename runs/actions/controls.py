@@ -17,7 +17,7 @@ from runs.actions.settling import close_attempts, close_open_steps
 from runs.actions.turns import create_note
 from runs.agents import Limits
 from runs.models import Budget, Run, RunStatus
-from runs.models.budget import budget_of, period_start
+from runs.models.budget import applying, budget_of, period_start
 
 PAUSE = "pause"  # what a driver may be asked for
 ASKED = "asked"  # the reason of a pause that a person asked for
@@ -184,7 +184,8 @@ def _is_the_same(budget: Budget, run: Run, current: Change) -> bool:
     """Whether the budget that stopped this run has neither changed nor begun a new period since."""
     ended_at = run.ended_at or current.now
     same_period = period_start(budget.period, ended_at) == period_start(budget.period, current.now)
-    return same_period and budget.set_at <= ended_at
+    still_shared = Budget.objects.filter(applying(run), pk=budget.pk).exists()
+    return same_period and budget.set_at <= ended_at and still_shared
 
 
 def _keep_raised(current: Change, raised: dict[str, dict[str, str | int]]) -> None:

@@ -15,6 +15,7 @@ from runs.actions.controls import FOLLOW_UP, FORKED
 from runs.actions.errors import ActionError
 from runs.actions.outcomes import tell
 from runs.actions.starting import checked_question
+from runs.actions.tags import begin_with, tags_of
 from runs.actions.turns import create_note
 from runs.models import Run, Step, StepKind
 from runs.models.outcome import untold
@@ -99,6 +100,7 @@ def _branch(current: Change, steps: Sequence[Step], *, name: str, text: str, use
         created_at=timezone.now(),
     )
     branch = Change(run, current.actor, current.now)
+    begin_with(branch, tags_of(parent))
     _copy(branch, steps)
     branch.event(
         "run.started",

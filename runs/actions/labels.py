@@ -1,26 +1,18 @@
-"""What people write on runs: tags and notes. They are for people; no agent reads them."""
+"""What people write on runs: tags and notes. They are for people; no agent reads them.
+
+A tag may have a budget: what its runs used moves with the tag, in the same transaction.
+"""
 
 from __future__ import annotations
 
-import re
-
+from runs.actions.budgets import let_go_on_where_room, release_from
 from runs.actions.change import change
 from runs.actions.errors import ActionError
+from runs.actions.ledger import follow_tag
+from runs.actions.tags import MOST_TAGS, checked_tag
 from runs.models import RunNote, RunTag
 
-MOST_TAGS = 20
 MAX_NOTE_CHARACTERS = 4_000
-_TAG = re.compile(r"[a-z0-9][a-z0-9_.\-]{0,39}")
-
-
-def checked_tag(name: str) -> str:
-    """The tag as it is stored, in small letters; raises ActionError."""
-    tag = name.strip().lower()
-    if not _TAG.fullmatch(tag):
-        raise ActionError(
-            "A tag has up to 40 letters, digits, dots, hyphens and underscores, such as false-alarm."
-        )
-    return tag
 
 
 def tag_run(*, run_id: int, name: str, actor: str) -> bool:
@@ -33,17 +25,23 @@ def tag_run(*, run_id: int, name: str, actor: str) -> bool:
         if len(tags) >= MOST_TAGS:
             raise ActionError(f"A run has at most {MOST_TAGS} tags. Remove one first.")
         RunTag.objects.create(run=current.run, name=tag, added_by=actor, added_at=current.now)
+        follow_tag(current, tag, joins=True)
         current.event("run.tagged", tag=tag)
     return True
 
 
 def untag_run(*, run_id: int, name: str, actor: str) -> bool:
-    """Take a tag off; False when the run does not have it."""
+    """Take a tag off; False when the run does not have it. Runs that its budget held back may go on."""
+    tag = name.strip().lower()
     with change(run_id, actor=actor) as current:
-        removed, _ = RunTag.objects.filter(run=current.run, name=name.strip().lower()).delete()
-        if removed:
-            current.event("run.untagged", tag=name.strip().lower())
-    return bool(removed)
+        removed, _ = RunTag.objects.filter(run=current.run, name=tag).delete()
+        if not removed:
+            return False
+        roomier = follow_tag(current, tag, joins=False)
+        current.event("run.untagged", tag=tag)
+        release_from(current, tag)
+    let_go_on_where_room(roomier, actor=actor, why=f"{actor} took the tag {tag} off another run.")
+    return True
 
 
 def note_run(*, run_id: int, text: str, actor: str) -> RunNote:

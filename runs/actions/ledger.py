@@ -12,18 +12,15 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.db import connection, transaction
+from django.db.models import F, Max
 from django.utils import timezone
 
+from runs.actions.budget_notices import tell_thresholds
 from runs.actions.change import Change, one_writer
 from runs.actions.errors import BudgetUsedUp, LedgerMissing
-from runs.models import Budget, Spending, Step
-from runs.models.budget import (
-    amounts_of_steps,
-    applying,
-    counted,
-    period_bounds,
-    period_start,
-)
+from runs.models import Budget, BudgetNotice, Period, Spending, Step
+from runs.models.amounts import amounts_of_steps, counted
+from runs.models.budget import AMOUNTS, applying, period_bounds, period_start
 
 
 class _Seen:
@@ -46,17 +43,12 @@ def reserve(current: Change, step: Step) -> None:
     if not _any_budget(current):
         return
     usd = step.reserved_usd or Decimal(0)
-    ledgers = _locked(current, step.started_at)
-    if len(ledgers) < Budget.objects.filter(applying(current.run.agent)).count():
+    ledgers = locked(current, step.started_at)
+    if len(ledgers) < Budget.objects.filter(applying(current.run)).count():
         raise LedgerMissing("The ledger of a budget is not open yet.")
     for ledger in (ledger for ledger in ledgers if not ledger.budget.tool):
-        budget = ledger.budget
-        if budget.tokens is not None:
-            _must_fit(budget, ledger.tokens + ledger.reserved_tokens + step.reserved_tokens, budget.tokens)
-        if budget.cost_usd is not None:
-            if step.reserved_usd is None:
-                raise BudgetUsedUp(f"The model has no price, and {budget.title} is in USD.")
-            _must_fit(budget, ledger.cost_usd + ledger.reserved_usd + usd, budget.cost_usd)
+        if not ledger.budget.is_soft:
+            _must_fit(ledger, step)
         ledger.reserved_tokens += step.reserved_tokens
         ledger.reserved_usd += usd
         ledger.save(update_fields=["reserved_tokens", "reserved_usd"])
@@ -70,7 +62,7 @@ def settle_attempt(current: Change, step: Step) -> None:
     if not _any_budget(current):
         return
     tokens, usd = counted(step)
-    for ledger in _locked(current, step.started_at):
+    for ledger in locked(current, step.started_at):
         if ledger.budget.tool:
             continue
         ledger.reserved_tokens -= step.reserved_tokens
@@ -78,6 +70,7 @@ def settle_attempt(current: Change, step: Step) -> None:
         ledger.tokens += tokens
         ledger.cost_usd += usd
         ledger.save(update_fields=["reserved_tokens", "reserved_usd", "tokens", "cost_usd"])
+        tell_thresholds(ledger, current.now, current.run)
 
 
 def why_no_call(current: Change, step: Step) -> str:
@@ -92,6 +85,8 @@ def why_no_call(current: Change, step: Step) -> str:
         return ""
     for ledger in _ledgers_of(current, step):
         budget = ledger.budget
+        if budget.is_soft:
+            continue
         if budget.tool_calls is not None and ledger.tool_calls >= budget.tool_calls:
             until = period_bounds(budget.period, ledger.starts_on)[1]
             what = f"calls of {budget.tool}" if budget.tool else "tool calls"
@@ -113,6 +108,37 @@ def count_call(current: Change, step: Step) -> None:
     for ledger in _ledgers_of(current, step):
         ledger.tool_calls += 1
         ledger.save(update_fields=["tool_calls"])
+        tell_thresholds(ledger, current.now, current.run)
+
+
+def follow_tag(current: Change, tag: str, *, joins: bool) -> list[Budget]:
+    """Inside the change that puts a tag on this run or takes it off: what the run used moves with it.
+
+    Into or out of every open ledger of the tag's budgets, so that each still says what its steps say. The
+    budgets, of which those that got room by it have a new revision: whoever is about to pause looks again.
+    """
+    keep_ledgers_closed()
+    if not _any_budget(current):
+        return []
+    run, sign = current.run, 1 if joins else -1
+    moved: dict[int, Budget] = {}
+    ledgers = Spending.objects.select_for_update(of=("self",)).select_related("budget")
+    for ledger in ledgers.filter(budget__in=Budget.objects.filter(tag=tag), simulated=run.simulated).order_by(
+        "budget_id", "starts_on"
+    ):
+        budget = ledger.budget
+        amounts = amounts_of_steps(budget, ledger.starts_on, simulated=run.simulated, run_id=run.pk)
+        if not any(amounts.values()):
+            continue
+        moved[budget.pk] = budget
+        for name in AMOUNTS:
+            setattr(ledger, name, getattr(ledger, name) + sign * amounts[name])
+        ledger.save(update_fields=AMOUNTS)
+        if joins and ledger.starts_on == period_start(budget.period, current.now):
+            tell_thresholds(ledger, current.now, run)
+    if not joins:
+        Budget.objects.filter(pk__in=moved).update(revision=F("revision") + 1)
+    return list(moved.values())
 
 
 def open_ledgers(now: datetime | None = None) -> None:
@@ -130,7 +156,25 @@ def open_for(budgets: Iterable[Budget], now: datetime) -> None:
             key = {"budget": budget, "starts_on": starts_on, "simulated": simulated}
             if not Spending.objects.filter(**key).exists():
                 amounts = amounts_of_steps(budget, starts_on, simulated=simulated)
-                Spending.objects.create(**key, **amounts)
+                told = BudgetNotice.objects.filter(**key, revision=budget.revision)
+                noticed = told.aggregate(highest=Max("threshold"))["highest"] or 0
+                Spending.objects.create(**key, **amounts, noticed=noticed)
+
+
+def locked(current: Change, moment: datetime) -> list[Spending]:
+    """The open ledgers of this run's budgets in the periods of this moment, locked in a fixed order."""
+    run = current.run
+    found = list(
+        Spending.objects.select_for_update(of=("self",))
+        .select_related("budget")
+        .filter(
+            budget__in=Budget.objects.filter(applying(run)),
+            simulated=run.simulated,
+            starts_on__in={period_start(period, moment) for period in Period.values},
+        )
+        .order_by("budget_id", "starts_on")
+    )
+    return [ledger for ledger in found if ledger.starts_on == period_start(ledger.budget.period, moment)]
 
 
 def keep_writers_out() -> None:
@@ -166,26 +210,19 @@ def _any_budget(current: Change) -> bool:
     return current.has_budgets
 
 
-def _locked(current: Change, moment: datetime) -> list[Spending]:
-    """The open ledgers of this run's budgets in the periods of this moment, locked in a fixed order."""
-    run = current.run
-    found = list(
-        Spending.objects.select_for_update(of=("self",))
-        .select_related("budget")
-        .filter(
-            budget__in=Budget.objects.filter(applying(run.agent)),
-            simulated=run.simulated,
-            starts_on__in={period_start(period, moment) for period in ("day", "month")},
-        )
-        .order_by("budget_id", "starts_on")
-    )
-    return [ledger for ledger in found if ledger.starts_on == period_start(ledger.budget.period, moment)]
-
-
 def _ledgers_of(current: Change, step: Step) -> list[Spending]:
-    return [ledger for ledger in _locked(current, current.now) if ledger.budget.tool in {"", step.name}]
+    return [ledger for ledger in locked(current, current.now) if ledger.budget.tool in {"", step.name}]
 
 
-def _must_fit(budget: Budget, needed: Decimal | int, limit: Decimal | int) -> None:
-    if needed > limit:
+def _must_fit(ledger: Spending, step: Step) -> None:
+    """Raises BudgetUsedUp when the worst case of this attempt is more than is left."""
+    budget = ledger.budget
+    needs: list[tuple[Decimal | int, Decimal | int]] = []
+    if budget.tokens is not None:
+        needs.append((ledger.tokens + ledger.reserved_tokens + step.reserved_tokens, budget.tokens))
+    if budget.cost_usd is not None:
+        if step.reserved_usd is None:
+            raise BudgetUsedUp(f"The model has no price, and {budget.title} is in USD.")
+        needs.append((ledger.cost_usd + ledger.reserved_usd + step.reserved_usd, budget.cost_usd))
+    if any(needed > limit for needed, limit in needs):
         raise BudgetUsedUp(f"The next call does not fit into the budget {budget.title}.")

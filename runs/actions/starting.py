@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 import uuid
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from django.conf import settings
@@ -23,6 +24,7 @@ from runs.actions.errors import (
     UnknownAgent,
     UnknownScenario,
 )
+from runs.actions.tags import begin_with, checked_tags
 from runs.models import Run
 from tools.backends import estate
 
@@ -38,14 +40,17 @@ def start_run(
     started_by: str,
     scenario: str = "",
     request_id: uuid.UUID | None = None,
+    tags: Iterable[str] = (),
 ) -> Run:
     """Store a new run in the queue and freeze its configuration.
 
-    `scenario` names the simulated incident; empty takes the one that fits the question. A `request_id`
-    that exists already gives that run back, so that a form sent twice starts one run.
-    Raises InvalidQuestion, UnknownAgent, UnknownScenario or NoModelConfigured.
+    It carries `tags` from the beginning, so that their budgets count it. `scenario` names the simulated
+    incident; empty takes the one that fits the question. A `request_id` that exists already gives that run
+    back, so that a form sent twice starts one run.
+    Raises InvalidQuestion, UnknownAgent, UnknownScenario, NoModelConfigured, or ActionError for a tag.
     """
     question = checked_question(question)
+    carried = checked_tags(tags)
     if not settings.ANTHROPIC_API_KEY and not settings.AGENTOPS_SIMULATOR:
         raise NoModelConfigured(
             "There is no model to ask. Set ANTHROPIC_API_KEY to use Claude, or leave AGENTOPS_SIMULATOR "
@@ -77,7 +82,7 @@ def start_run(
         created_at=now,
     )
     try:
-        _store(run, scenario)
+        _store(run, scenario, carried)
     except IntegrityError:  # the same form, sent twice at the same moment
         return _the_same(Run.objects.get(request_id=request_id), question)
     return run
@@ -97,12 +102,14 @@ def _the_same(existing: Run, question: str) -> Run:
     return existing
 
 
-def _store(run: Run, scenario: str) -> None:
+def _store(run: Run, scenario: str, tags: Sequence[str]) -> None:
     with one_writer(), transaction.atomic():
         estate.open_world(str(run.request_id), scenario, now=run.created_at)
         rows.insert(run)
         current = Change(run, run.started_by, database_now())
-        current.event("run.started", agent=run.agent, model=run.model, simulated=run.simulated)
+        begin_with(current, tags)
+        said = {"tags": list(tags)} if tags else {}
+        current.event("run.started", agent=run.agent, model=run.model, simulated=run.simulated, **said)
         current.save()
 
 

@@ -205,6 +205,7 @@ def begin(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> Act | 
         case moves.WrapUp(limit, sentence):
             request = handing_over.REQUEST if limit == CONTINUED else SUMMARY_REQUEST
             text = request.format(sentence=sentence)
+            actions.wrap_up_at_budget(lease, limit)
             actions.add_note(lease, name=f"{moves.WRAP_UP}:{limit}", text=text, summary=sentence)
         case moves.Continue():
             actions.add_note(lease, name=moves.CONTINUE, text=CONTINUE_REQUEST, summary=CONTINUE_REQUEST)

@@ -76,7 +76,7 @@ def shared(run: Run, steps: Iterable[Step], now: datetime) -> Shared:
     """From the rows of now. Raises LedgerMissing when a period has just begun: open it and ask again."""
     if not actions.may_have_budgets():
         return NOTHING
-    budgets = list(Budget.objects.filter(applying(run.agent)))
+    budgets = list(Budget.objects.filter(applying(run)).select_related("user"))
     if not budgets:
         return NOTHING
     ledgers = _ledgers(run, budgets, now)
@@ -86,7 +86,7 @@ def shared(run: Run, steps: Iterable[Step], now: datetime) -> Shared:
     for step in steps:
         if step.kind == StepKind.TOOL and step.status == StepStatus.READY and step.counted_at is None:
             ready[step.name] = ready.get(step.name, 0) + 1
-    rooms = tuple(_room(budget, ledgers[budget.pk]) for budget in budgets)
+    rooms = tuple(_room(budget, ledgers[budget.pk]) for budget in budgets if not budget.is_soft)
     return Shared(rooms, tuple(ready.items()))
 
 

@@ -2,7 +2,16 @@
 
 from runs.models.access import SignInLink, token_hash
 from runs.models.approval import COOLING_OFF, Approval, ApprovalState, Origin, Verdict, Vote
-from runs.models.budget import AtLimit, Budget, BudgetChange, Period, Scope, Spending
+from runs.models.budget import (
+    AtLimit,
+    Budget,
+    BudgetChange,
+    BudgetHold,
+    BudgetNotice,
+    Period,
+    Scope,
+    Spending,
+)
 from runs.models.charge import Charge, Entry, Price
 from runs.models.edit import Edit, EditState
 from runs.models.event import Event, event_hash
@@ -42,6 +51,8 @@ __all__ = [
     "AtLimit",
     "Budget",
     "BudgetChange",
+    "BudgetHold",
+    "BudgetNotice",
     "ChannelKind",
     "Charge",
     "DeliveryState",

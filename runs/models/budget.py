@@ -6,13 +6,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.db import models
-from django.db.models import BigIntegerField, Case, F, Q, Sum, Value, When
-from django.db.models.functions import Cast, Coalesce, Greatest, Round
+from django.db.models import Q
 from django.utils import timezone
 
-from runs.models.step import Step, StepKind, StepStatus
-from runs.money import FRACTION
+from runs.models.run import Run
+from runs.models.search import RunTag
 
 REASON = "budget_"  # a run that a budget holds back has this and the budget's number as its reason
 UNPRICED = "_unpriced"
@@ -20,22 +20,36 @@ UNPRICED = "_unpriced"
 
 class Scope(models.TextChoices):
     AGENT = "agent", "One agent"
+    USER = "user", "One user"
+    TAG = "tag", "One tag"
     INSTALLATION = "installation", "Installation"
 
 
 class Period(models.TextChoices):
     DAY = "day", "Day"
+    WEEK = "week", "Week"
     MONTH = "month", "Month"
 
 
 class AtLimit(models.TextChoices):
     WRAP_UP = "wrap_up", "Wrap up"
     PAUSE = "pause", "Pause and ask"
+    NOTIFY = "notify", "Only notify"
+
+
+def usual_thresholds() -> list[int]:
+    """Percent of a budget at which people are told, unless they choose others."""
+    return [50, 80, 100]
 
 
 class Budget(models.Model):
     scope = models.CharField(max_length=12, choices=Scope)
     agent = models.CharField(max_length=64, blank=True, default="")
+    # Whose runs: the account that started them, which stays the same when it is renamed.
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="budgets"
+    )
+    tag = models.CharField(max_length=40, blank=True, default="")
     period = models.CharField(max_length=5, choices=Period)
     # With a tool, only calls of this tool count, and only their number is limited.
     tool = models.CharField(max_length=128, blank=True, default="")
@@ -43,16 +57,29 @@ class Budget(models.Model):
     cost_usd = models.DecimalField(max_digits=20, decimal_places=10, null=True, blank=True)
     tool_calls = models.PositiveBigIntegerField(null=True, blank=True)
     at_limit = models.CharField(max_length=8, choices=AtLimit, default=AtLimit.WRAP_UP)
+    thresholds = models.JSONField(default=usual_thresholds)  # percent, rising: people are told once at each
     set_by = models.CharField(max_length=150)
     set_at = models.DateTimeField(default=timezone.now)
     revision = models.PositiveIntegerField(default=1)  # a run pauses for what it has read, or looks again
 
     class Meta:
-        ordering = ["scope", "agent", "period", "tool"]
+        ordering = ["scope", "agent", "user", "tag", "period", "tool"]
         constraints = [
-            models.UniqueConstraint(fields=["scope", "agent", "period", "tool"], name="budget_once"),
+            models.UniqueConstraint(
+                fields=["scope", "agent", "tag", "period", "tool"],
+                condition=Q(user__isnull=True),
+                name="budget_once",
+            ),
+            models.UniqueConstraint(
+                fields=["user", "period", "tool"],
+                condition=Q(user__isnull=False),
+                name="budget_of_a_user_once",
+            ),
             models.CheckConstraint(
-                condition=Q(scope=Scope.AGENT, agent__gt="") | Q(scope=Scope.INSTALLATION, agent=""),
+                condition=Q(scope=Scope.AGENT, agent__gt="", user__isnull=True, tag="")
+                | Q(scope=Scope.USER, agent="", user__isnull=False, tag="")
+                | Q(scope=Scope.TAG, agent="", user__isnull=True, tag__gt="")
+                | Q(scope=Scope.INSTALLATION, agent="", user__isnull=True, tag=""),
                 name="budget_scope_known",
             ),
             models.CheckConstraint(condition=Q(period__in=Period.values), name="budget_period_known"),
@@ -74,9 +101,25 @@ class Budget(models.Model):
     @property
     def title(self) -> str:
         """What it limits in a few words: incident per day, search_logs, installation per month."""
-        whose = self.agent if self.scope == Scope.AGENT else "installation"
-        what = f"{self.tool} of {whose}" if self.tool else whose
+        what = f"{self.tool} of {self.whose}" if self.tool else self.whose
         return f"{what} per {self.period}"
+
+    @property
+    def subject(self) -> str:
+        """The name of the agent, user or tag; empty for the installation."""
+        user = self.user.get_username() if self.user is not None else ""
+        return self.agent or user or self.tag
+
+    @property
+    def whose(self) -> str:
+        """Who shares it: incident, user olga, tag checkout, installation."""
+        kind = {Scope.USER: "user ", Scope.TAG: "tag "}.get(Scope(self.scope), "")
+        return f"{kind}{self.subject}" if self.subject else "installation"
+
+    @property
+    def is_soft(self) -> bool:
+        """Whether it only notifies: no call is ever refused because of it."""
+        return self.at_limit == AtLimit.NOTIFY
 
     @property
     def reason(self) -> str:
@@ -97,6 +140,7 @@ class Budget(models.Model):
             "cost_usd": usd,
             "tool_calls": self.tool_calls,
             "at_limit": str(self.at_limit),
+            "thresholds": list(self.thresholds),
         }
 
 
@@ -112,6 +156,7 @@ class Spending(models.Model):
     # What model calls that are under way may still use.
     reserved_tokens = models.PositiveBigIntegerField(default=0)
     reserved_usd = models.DecimalField(max_digits=20, decimal_places=10, default=Decimal(0))
+    noticed = models.PositiveIntegerField(default=0)  # the highest threshold that people were told of
 
     class Meta:
         ordering = ["budget_id"]  # whoever locks several does it in this order
@@ -158,16 +203,66 @@ class BudgetChange(models.Model):
         return f"{self.title} by {self.actor}"
 
 
+class BudgetNotice(models.Model):
+    """A threshold that a budget reached, and who was told: once per period, threshold and version of it."""
+
+    budget = models.ForeignKey(Budget, on_delete=models.CASCADE, related_name="notices", db_index=False)
+    revision = models.PositiveIntegerField()
+    starts_on = models.DateField()
+    simulated = models.BooleanField()
+    threshold = models.PositiveIntegerField()  # percent
+    limit = models.CharField(max_length=10)  # cost_usd, tokens or tool_calls: the one that is nearest
+    used = models.DecimalField(max_digits=30, decimal_places=10)
+    of = models.DecimalField(max_digits=30, decimal_places=10)
+    was_full = models.BooleanField(default=False)  # a call of the run had no room, whatever was used
+    run = models.ForeignKey(Run, null=True, on_delete=models.SET_NULL, related_name="+")  # that crossed it
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["budget", "starts_on", "simulated", "threshold", "revision"],
+                name="budget_notice_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.threshold} % of budget {self.budget_id} since {self.starts_on}"
+
+
+class BudgetHold(models.Model):
+    """A run that a budget held back, and when: rows are only added."""
+
+    budget = models.ForeignKey(Budget, on_delete=models.CASCADE, related_name="holds")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="holds")
+    at_limit = models.CharField(max_length=8, choices=AtLimit)  # what it did: wrap up, or pause
+    at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"run {self.run_id} held by budget {self.budget_id}"
+
+
 def period_start(period: str, moment: datetime) -> date:
-    """The first day of the UTC day or month that holds this moment."""
+    """The first day of the UTC day, ISO week or month that holds this moment."""
     day = moment.astimezone(UTC).date()
-    return day if period == Period.DAY else day.replace(day=1)
+    match period:
+        case Period.WEEK:
+            return day - timedelta(days=day.weekday())
+        case Period.MONTH:
+            return day.replace(day=1)
+    return day
 
 
 def period_bounds(period: str, starts_on: date) -> tuple[datetime, datetime]:
     """The period from its first moment to the first one after it."""
-    last = starts_on if period == Period.DAY else (starts_on + timedelta(days=31)).replace(day=1)
-    after = starts_on + timedelta(days=1) if period == Period.DAY else last
+    days = {Period.DAY: 1, Period.WEEK: 7, Period.MONTH: 31}[Period(period)]
+    after = starts_on + timedelta(days=days)
+    if period == Period.MONTH:
+        after = after.replace(day=1)
     return datetime.combine(starts_on, time(), UTC), datetime.combine(after, time(), UTC)
 
 
@@ -176,59 +271,15 @@ def budget_of(reason: str) -> Budget | None:
     number = reason.removeprefix(REASON).partition("_")[0]
     if not reason.startswith(REASON) or not number.isdecimal():
         return None
-    return Budget.objects.filter(pk=int(number)).first()
+    return Budget.objects.select_related("user").filter(pk=int(number)).first()
 
 
-def applying(agent: str) -> Q:
-    """The budgets that a run of this agent shares."""
-    return Q(scope=Scope.INSTALLATION) | Q(scope=Scope.AGENT, agent=agent)
-
-
-def counted(step: Step) -> tuple[int, Decimal]:
-    """Tokens and USD that an ended attempt uses up: all it reserved, where its usage is only estimated."""
-    tokens, usd = step.total_tokens, step.cost_usd or Decimal(0)
-    if not step.usage_estimated:
-        return tokens, usd
-    return max(tokens, step.reserved_tokens), max(usd, step.reserved_usd or Decimal(0))
-
-
-def amounts_of_steps(budget: Budget, starts_on: date, *, simulated: bool) -> dict[str, Any]:
-    """What the steps of this period say: the columns of its ledger. Exact."""
-    since, until = period_bounds(budget.period, starts_on)
-    steps = Step.objects.filter(run__simulated=simulated)
-    if budget.scope == Scope.AGENT:
-        steps = steps.filter(run__agent=budget.agent)
-    calls = steps.filter(kind=StepKind.TOOL, counted_at__gte=since, counted_at__lt=until)
-    if budget.tool:
-        return dict.fromkeys(AMOUNTS, 0) | {"tool_calls": calls.filter(name=budget.tool).count()}
-    turns = steps.filter(kind=StepKind.MODEL, started_at__gte=since, started_at__lt=until).order_by()
-    actual = (
-        F("input_tokens")
-        + F("cache_write_5m_tokens")
-        + F("cache_write_1h_tokens")
-        + F("cache_read_tokens")
-        + F("output_tokens")
+def applying(run: Run) -> Q:
+    """The budgets that this run shares."""
+    tags = RunTag.objects.filter(run=run.pk).order_by().values("name")
+    shared = (
+        Q(scope=Scope.INSTALLATION) | Q(scope=Scope.AGENT, agent=run.agent) | Q(scope=Scope.TAG, tag__in=tags)
     )
-    reserved_usd = _whole(F("reserved_usd"))
-    # What started in the period ended in it or later, or runs: one index knows the ends, one what runs.
-    used = turns.filter(ended_at__gte=since).aggregate(
-        tokens=Sum(_used(actual, F("reserved_tokens"))),
-        cost_usd=Sum(_used(_whole(F("cost_usd")), reserved_usd)),
-    )
-    held = turns.filter(status=StepStatus.RUNNING).aggregate(
-        reserved_tokens=Sum("reserved_tokens"), reserved_usd=Sum(reserved_usd)
-    )
-    sums: dict[str, Any] = {name: value or 0 for name, value in (used | held).items()}
-    for name in ("cost_usd", "reserved_usd"):
-        sums[name] = Decimal(sums[name]) / FRACTION
-    return sums | {"tool_calls": calls.count()}
-
-
-def _whole(amount: Any) -> Any:
-    """An amount as a whole number of its smallest fraction: whole numbers add up exactly everywhere."""
-    return Cast(Round(Coalesce(amount, Value(Decimal(0))) * Value(Decimal(FRACTION))), BigIntegerField())
-
-
-def _used(actual: Any, reserved: Any) -> Any:
-    estimated = When(usage_estimated=True, then=Greatest(actual, reserved))
-    return Case(estimated, default=actual, output_field=BigIntegerField())
+    if run.created_by_id is not None:
+        shared |= Q(scope=Scope.USER, user=run.created_by_id)
+    return shared

@@ -1,4 +1,4 @@
-"""Where people are told of approvals, and each message to them: an outbox of rows."""
+"""Where people are told of approvals and budgets, and each message to them: an outbox of rows."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class NoticeKind(models.TextChoices):
     WITHDRAWN = "approval.withdrawn", "It is withdrawn: the run ended, or the call changed"
     ENDED = "call.ended", "The approved call succeeded, failed, or has an unknown outcome"
     RELAPSED = "call.relapsed", "What an approved call had cured came back"
+    BUDGET = "budget.reached", "A budget reached a threshold, or had no room for a call"
     TEST = "test", "A test"
 
 

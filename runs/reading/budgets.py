@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from django.contrib.auth.models import User
+
 from runs import agents
-from runs.models import AtLimit, Budget, BudgetChange, Run, RunStatus, Spending
-from runs.models.budget import AMOUNTS, amounts_of_steps, period_bounds, period_start
+from runs.models import AtLimit, Budget, BudgetChange, Run, RunStatus, RunTag, Spending
+from runs.models.amounts import amounts_of_steps
+from runs.models.budget import AMOUNTS, period_bounds, period_start
 from runs.reading import words
 from tools.registry import TOOLS
 
 MAX_PAUSED = 20
 MAX_CHANGES = 50
+MOST_NAMES = 200
+NAMES = {"cost_usd": "Cost", "tokens": "Tokens", "tool_calls": "Tool calls"}
 LOOKS = 5  # a ledger that changes while it is checked is looked at again
 
 
@@ -25,6 +30,7 @@ class Meter:
     """One limit of a budget with what is used and what calls under way hold; shares are of 100."""
 
     name: str
+    column: str  # of the ledger
     used: str
     reserved: str
     limit: str
@@ -33,10 +39,14 @@ class Meter:
     reserved_share: float
     is_used_up: bool
 
+    # For the arithmetic of the forecast.
+    used_amount: Decimal
+    limit_amount: Decimal
+
     @property
     def percent(self) -> str:
         """How much is used, in words for those who do not see the bar."""
-        return f"{self.used_share:.0f} %"
+        return words.percent(self.used_amount / self.limit_amount) if self.limit_amount else "100 %"
 
     @property
     def used_width(self) -> str:
@@ -79,20 +89,24 @@ class ChangeLine:
 
 def read_budgets(*, simulated: bool, now: datetime) -> tuple[BudgetLine, ...]:
     """Every budget with what is spent of it in the period of now."""
-    return tuple(_line(budget, simulated=simulated, now=now) for budget in Budget.objects.all())
+    budgets = Budget.objects.select_related("user")
+    return tuple(read_line(budget, simulated=simulated, now=now) for budget in budgets)
 
 
-def read_changes() -> tuple[ChangeLine, ...]:
-    """The newest changes of budgets."""
+def read_changes(budget: int | None = None) -> tuple[ChangeLine, ...]:
+    """The newest changes of budgets, or of this one."""
+    changes = BudgetChange.objects.all() if budget is None else BudgetChange.objects.filter(budget=budget)
     return tuple(
         ChangeLine(change.title, change.actor, change.at, _values(change.before), _values(change.after))
-        for change in BudgetChange.objects.all()[:MAX_CHANGES]
+        for change in changes[:MAX_CHANGES]
     )
 
 
-def agent_names() -> list[str]:
-    """Agents that a budget can be for."""
-    return list(agents.installed())
+def subject_names() -> list[str]:
+    """Agents, users and tags that a budget can be for, for the completion of a form."""
+    users = User.objects.filter(is_active=True).order_by("username").values_list("username", flat=True)
+    tags = RunTag.objects.order_by("name").values_list("name", flat=True).distinct()
+    return [*agents.installed(), *users[:MOST_NAMES], *tags[:MOST_NAMES]]
 
 
 def tool_names() -> list[str]:
@@ -130,7 +144,8 @@ def _contradictions(ledger: Spending) -> list[str]:
     return found
 
 
-def _line(budget: Budget, *, simulated: bool, now: datetime) -> BudgetLine:
+def read_line(budget: Budget, *, simulated: bool, now: datetime) -> BudgetLine:
+    """This budget with what is spent of it in the period of now."""
     starts_on = period_start(budget.period, now)
     ledger = Spending.objects.filter(budget=budget, starts_on=starts_on, simulated=simulated).first()
     amounts = ledger.amounts if ledger else amounts_of_steps(budget, starts_on, simulated=simulated)
@@ -147,18 +162,20 @@ def _line(budget: Budget, *, simulated: bool, now: datetime) -> BudgetLine:
 
 def _meters(budget: Budget, amounts: dict[str, Any]) -> Iterable[Meter]:
     if budget.cost_usd is not None:
-        yield _meter("Cost", amounts["cost_usd"], amounts["reserved_usd"], budget.cost_usd, _usd)
+        yield _meter("cost_usd", amounts["cost_usd"], amounts["reserved_usd"], budget.cost_usd)
     if budget.tokens is not None:
-        yield _meter("Tokens", amounts["tokens"], amounts["reserved_tokens"], budget.tokens, _count)
+        yield _meter("tokens", amounts["tokens"], amounts["reserved_tokens"], budget.tokens)
     if budget.tool_calls is not None:
-        yield _meter("Tool calls", amounts["tool_calls"], 0, budget.tool_calls, _count)
+        yield _meter("tool_calls", amounts["tool_calls"], 0, budget.tool_calls)
 
 
-def _meter(name: str, used: Any, reserved: Any, limit: Any, say: Any) -> Meter:
+def _meter(column: str, used: Any, reserved: Any, limit: Any) -> Meter:
+    say = said(column)
     used_share = min(100.0, float(used) / float(limit) * 100) if limit else 100.0
     reserved_share = min(100.0 - used_share, float(reserved) / float(limit) * 100) if limit else 0.0
     return Meter(
-        name=name,
+        name=NAMES[column],
+        column=column,
         used=say(used),
         reserved=say(reserved) if reserved else "",
         limit=say(limit),
@@ -166,15 +183,23 @@ def _meter(name: str, used: Any, reserved: Any, limit: Any, say: Any) -> Meter:
         used_share=used_share,
         reserved_share=reserved_share,
         is_used_up=used >= limit,
+        used_amount=Decimal(used),
+        limit_amount=Decimal(limit),
     )
 
 
-def _usd(amount: Decimal) -> str:
+def said(column: str) -> Callable[[Any], str]:
+    """How an amount of this column of a ledger is put into words."""
+    return _usd if column == "cost_usd" else _count
+
+
+def _usd(amount: Any) -> str:
     return words.money(Decimal(amount))
 
 
-def _count(amount: int) -> str:
-    return f"{amount:,}"
+def _count(amount: Any) -> str:
+    whole = Decimal(amount)
+    return f"{whole:,.0f}" if whole == whole.to_integral_value() or whole >= 100 else f"{whole:,.1f}"
 
 
 def _values(text: str) -> str:
@@ -186,6 +211,7 @@ def _values(text: str) -> str:
         f"${values['cost_usd']}" if values["cost_usd"] is not None else "",
         f"{values['tokens']:,} tokens" if values["tokens"] is not None else "",
         f"{values['tool_calls']:,} tool calls" if values["tool_calls"] is not None else "",
-        "pause" if values["at_limit"] == AtLimit.PAUSE else "wrap up",
+        AtLimit(values["at_limit"]).label.lower().removesuffix(" and ask"),
+        f"tell at {percents} %" if (percents := ", ".join(map(str, values.get("thresholds", ())))) else "",
     ]
     return ", ".join(part for part in parts if part)

@@ -12,7 +12,7 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 
 from runs.models import COOLING_OFF, Run, RunStatus, Step, StepKind
-from runs.models.budget import REASON
+from runs.models.budget import Budget, budget_of
 from runs.reading.asks import Ask
 from runs.reading.checks import Check, check_of
 from runs.reading.queue import Card, read_card
@@ -117,9 +117,9 @@ class RunPageView:
         return str((self.run.frozen.get("limits") or {}).get(self.run.reason, ""))
 
     @property
-    def held_by_budget(self) -> bool:
-        """Whether a budget that runs share has paused it."""
-        return self.run.status == RunStatus.PAUSED and self.run.reason.startswith(REASON)
+    def held_by_budget(self) -> Budget | None:
+        """The budget that has paused it, if one did that still exists."""
+        return budget_of(self.run.reason) if self.run.status == RunStatus.PAUSED else None
 
     def card(self, ask: Ask) -> Card | None:
         """All there is to know about this question, while it is open."""

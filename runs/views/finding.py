@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from runs.access import may_start
 from runs.actions import ActionError, cancel_run, remove_search, save_search, tag_run, untag_run
-from runs.actions.labels import checked_tag
+from runs.actions.tags import checked_tag
 from runs.reading.bulk import MOST_CHANGED, MOST_EXPORTED, json_lines, result_of
 from runs.reading.completion import complete
 from runs.reading.runs import RunQuery

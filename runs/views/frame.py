@@ -43,6 +43,7 @@ SECTIONS = {
     "rule-discard": "policy",
     "costs": "costs",
     "budgets": "costs",
+    "budget": "costs",
     "budget-set": "costs",
     "agents": "agents",
     "agent": "agents",

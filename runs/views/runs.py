@@ -76,6 +76,7 @@ def run_new(request: HttpRequest) -> HttpResponse:
                 user=viewer,
                 started_by=viewer.get_username(),
                 request_id=form.cleaned_data["request_id"],
+                tags=form.cleaned_data["tags"],
             )
         except ActionError as error:
             form.add_error("question", str(error))

@@ -26,7 +26,10 @@ class Command(BaseCommand):
         verbs.add_parser("list", help="each budget with what is spent of it")
         for verb, help in (("set", "add a budget or change its limits"), ("remove", "limit this no longer")):
             one = verbs.add_parser(verb, help=help)
-            one.add_argument("--agent", default="", help="for this agent; without, for the installation")
+            whose = one.add_mutually_exclusive_group()
+            whose.add_argument("--agent", default="", help="for this agent; without, for the installation")
+            whose.add_argument("--user", default="", help="for the runs that this user started")
+            whose.add_argument("--tag", default="", help="for the runs with this tag")
             one.add_argument("--period", choices=Period.values, default=Period.MONTH)
             one.add_argument("--tool", default="", help="only calls of this tool")
             if verb == "set":
@@ -34,6 +37,12 @@ class Command(BaseCommand):
                 one.add_argument("--tokens", default="", metavar="NUMBER")
                 one.add_argument("--tool-calls", default="", metavar="NUMBER")
                 one.add_argument("--at-limit", choices=AtLimit.values, default=AtLimit.WRAP_UP)
+                one.add_argument(
+                    "--notify-at",
+                    default=None,
+                    metavar="PERCENTS",
+                    help="when people are told, such as 50,80,100, which is usual; empty: never",
+                )
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
         """Act and say what holds now; exit status 1 when it does not apply."""
@@ -59,18 +68,28 @@ def _set(options: dict[str, Any]) -> None:
     names = ("cost_usd", "tokens", "tool_calls")
     actions.set_budget(
         actor=operating_system_user().get_username(),
-        scope=Scope.AGENT if options["agent"] else Scope.INSTALLATION,
+        scope=_scope(options),
         agent=options["agent"],
+        user=options["user"],
+        tag=options["tag"],
         period=options["period"],
         tool=options["tool"],
         limits={name: options[name] for name in names},
         at_limit=options["at_limit"],
+        thresholds=options["notify_at"],
     )
+
+
+def _scope(options: dict[str, Any]) -> Scope:
+    return next((one for one in (Scope.AGENT, Scope.USER, Scope.TAG) if options[one]), Scope.INSTALLATION)
 
 
 def _find(options: dict[str, Any]) -> Budget:
     """The budget that the options name; raises UnknownBudget."""
     key = {name: options[name] for name in ("agent", "period", "tool")}
+    key |= {"tag": options["tag"].strip().lower(), "scope": _scope(options)}
+    if options["user"]:
+        key["user__username"] = options["user"]
     budget = Budget.objects.filter(**key).first()
     if budget is None:
         raise actions.UnknownBudget("There is no such budget. See manage.py budget list.")

@@ -53,6 +53,9 @@ class Command(BaseCommand):
         parser.add_argument("--agent", default=next(iter(agents.installed())))
         known = ", ".join(item.id for item in estate.scenarios())
         parser.add_argument("--scenario", default="", metavar="NAME", help=f"simulated incident: {known}")
+        parser.add_argument(
+            "--tag", action="append", default=[], dest="tags", metavar="NAME", help="may be given repeatedly"
+        )
         decision = parser.add_mutually_exclusive_group()
         decision.add_argument("--yes", action="store_true", help="approve what needs approval, as you")
         decision.add_argument("--no", action="store_true", help="reject what needs approval, as you")
@@ -66,7 +69,12 @@ class Command(BaseCommand):
         user = operating_system_user()
         try:
             run = actions.start_run(
-                question=question, agent=agent, user=user, started_by=user.get_username(), scenario=scenario
+                question=question,
+                agent=agent,
+                user=user,
+                started_by=user.get_username(),
+                scenario=scenario,
+                tags=options["tags"],
             )
         except actions.ActionError as error:
             raise CommandError(str(error), returncode=2) from error
