@@ -62,8 +62,9 @@ class Charge(models.Model):
     """One entry of the ledger. Amounts of a reversal are negative: whoever adds up adds up everything."""
 
     step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="charges", db_index=False)
-    number = models.PositiveIntegerField(default=0)  # 0: as it was booked when the attempt ended
+    number = models.PositiveIntegerField(default=0)  # from 0: as they were booked when the attempt ended
     entry = models.SmallIntegerField(choices=Entry, default=Entry.CHARGE)
+    takes_back = models.PositiveIntegerField(null=True, blank=True)  # the number that a reversal is about
     at = models.DateTimeField()  # the end of the attempt: the time that it counts in
     booked_at = models.DateTimeField(default=timezone.now)
 
