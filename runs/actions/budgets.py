@@ -24,7 +24,7 @@ from runs.actions.errors import ActionError, UnknownBudget
 from runs.actions.ledger import keep_ledgers_closed, keep_writers_out, open_for
 from runs.hints import NO_RUN, announce
 from runs.models import AtLimit, Budget, BudgetChange, Period, Run, RunStatus, Scope
-from runs.models.budget import REASON
+from runs.models.budget import REASON, UNPRICED
 from tools.registry import TOOLS
 
 logger = logging.getLogger(__name__)
@@ -107,6 +107,17 @@ def resume_after_budgets(now: datetime) -> int:
     """Let the runs go on whose budget has begun a new period; how many."""
     due = Run.objects.filter(status=RunStatus.PAUSED, reason__startswith=REASON, retry_at__lte=now)
     return _resume(due.values_list("pk", flat=True), "calendar", "A new period of the budget began.", {})
+
+
+def look_at_budgets_again(*, actor: str, why: str, unpriced: bool) -> int:
+    """Prices are others now: runs that a budget holds back decide again, and pause again without room.
+
+    With `unpriced` only those whose model had no price. How many go on.
+    """
+    held = Run.objects.filter(status=RunStatus.PAUSED, reason__startswith=REASON)
+    if unpriced:
+        held = held.filter(reason__endswith=UNPRICED)
+    return _resume(held.values_list("pk", flat=True), actor, why, {})
 
 
 def _let_go_on(budget: Budget, *, actor: str, why: str) -> int:

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from runs.actions.change import Change, one_writer
 from runs.actions.errors import BudgetUsedUp, LedgerMissing
-from runs.models import Budget, Spending, Step
+from runs.models import Budget, Period, Spending, Step
 from runs.models.budget import (
     amounts_of_steps,
     applying,
@@ -78,6 +78,33 @@ def settle_attempt(current: Change, step: Step) -> None:
         ledger.tokens += tokens
         ledger.cost_usd += usd
         ledger.save(update_fields=["reserved_tokens", "reserved_usd", "tokens", "cost_usd"])
+
+
+def reprice_attempts(current: Change, changes: Iterable[tuple[datetime, Decimal]]) -> None:
+    """Inside the change that has saved new costs of attempts: add what changed, by the start of each, in USD.
+
+    Each counts in the periods in which it started, also in past ones: a ledger is what its steps say.
+    """
+    if not _any_budget(current):
+        return
+    changes = list(changes)
+    starts = {period_start(period, moment) for moment, _ in changes for period in Period.values}
+    ledgers = (  # all of them at once: in the one order of locks
+        Spending.objects.select_for_update(of=("self",))
+        .select_related("budget")
+        .filter(
+            budget__in=Budget.objects.filter(applying(current.run.agent)),
+            simulated=current.run.simulated,
+            starts_on__in=starts,
+        )
+        .order_by("budget_id", "starts_on")
+    )
+    for ledger in (ledger for ledger in ledgers if not ledger.budget.tool):
+        period = ledger.budget.period
+        added = sum(usd for moment, usd in changes if period_start(period, moment) == ledger.starts_on)
+        if added:
+            ledger.cost_usd += added
+            ledger.save(update_fields=["cost_usd"])
 
 
 def why_no_call(current: Change, step: Step) -> str:
