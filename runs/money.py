@@ -1,18 +1,21 @@
 """Tokens to exact USD. Pure: the same usage, model and time give the same Decimal for ever.
 
-Prices come from the genai-prices package, pinned and offline. A model it does not know is
-unpriced, which is None and never zero.
+Prices are those that people have set, then those of the genai-prices package, pinned and offline. What
+neither knows is unpriced, which is None and never zero.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import re
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from importlib.metadata import version
+from itertools import combinations
 from typing import Any
 
 from genai_prices import calc_price, types
@@ -22,6 +25,20 @@ MILLION = Decimal(1_000_000)
 FRACTION = 10**10  # amounts are kept to the ten-thousand-millionth of a dollar, and added as whole ones
 SMALLEST = Decimal(1) / FRACTION
 SOURCE = f"genai-prices {version('genai-prices')}"
+SEARCHES = Decimal(10)  # USD per thousand web searches, where the list does not say otherwise
+STATED_FEES = frozenset({"web_search_requests", "web_fetch_requests"})  # the second is free
+US_FACTOR = Decimal("1.1")  # on every class of tokens, of models from 4.6 on
+FIRST_IN_US = (4, 6)
+PRICED = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
+CLASSES = tuple(f"{name}_tokens" for name in PRICED)
+# Words that select another price of the list.
+SELECTING = {"batch": ("processing", "batch"), "fast": ("speed", "fast")}
+# What may be left out where no price names it, and how a source says so.
+DERIVED = {"us": "US inference", "priority": "priority tier", "tools": "server tools"}
+# What of a context an override need not name, from nothing to all of it: the closest one counts.
+LEFT_OUT = [frozenset(c) for n in range(len(DERIVED) + 1) for c in combinations(reversed(DERIVED), n)]
+_DATE = re.compile(r"[-@]\d{8}$")
+_VERSION = re.compile(r"claude-(?:[a-z]+-)?(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,9 @@ class Usage:
     output_tokens: int = 0
     thinking_tokens: int = 0
     web_searches: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
     @property
     def prompt_tokens(self) -> int:
@@ -86,15 +106,37 @@ class UnitPrices:
         return json.dumps({name: str(getattr(self, name)) for name in names})
 
 
+@dataclass(frozen=True)
+class Override:
+    """Prices that people have set for one model in one context, from a moment on until before another."""
+
+    model: str
+    words: frozenset[str]  # of the context; empty: a standard call
+    prices: UnitPrices
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def holds(self, at: datetime) -> bool:
+        """Whether a call of this moment has these prices."""
+        return (self.since is None or self.since <= at) and (self.until is None or at < self.until)
+
+
 def fractions(cost: Decimal) -> int:
     """USD as a whole number of the smallest amount that is kept."""
     return int(cost * FRACTION)
 
 
 def context_from_api(usage: Mapping[str, Any]) -> str:
-    """What an API usage object says that selects a price besides the model: batch, fast, priority, us."""
+    """What an API usage object says that selects a price besides the model, in words with commas.
+
+    batch, priority, fast, us; `tools` where a server tool was used whose fee nobody states.
+    """
     words = [str(usage.get(name) or "") for name in ("service_tier", "speed", "inference_geo")]
-    return ",".join(word for word in words if word in {"batch", "priority", "fast", "us"})
+    known = [word for word in words if word in {"batch", "priority", "fast", "us"}]
+    requests = usage.get("server_tool_use") or {}
+    if any(count for name, count in requests.items() if name not in STATED_FEES):
+        known.append("tools")
+    return ",".join(known)
 
 
 def usage_from_api(usage: Mapping[str, Any]) -> Usage:
@@ -114,16 +156,90 @@ def usage_from_api(usage: Mapping[str, Any]) -> Usage:
     )
 
 
+def parts_from_api(model: str, usage: Mapping[str, Any]) -> tuple[tuple[str, Usage], ...]:
+    """What one response is billed for: usage and the model that it is billed at; first that of the answer.
+
+    The answer has several parts when it was made in iterations: each has a prompt size of its own, a fallback
+    or an advisor is another model, and a compaction is not in the totals of the response. Of tokens that the
+    totals have and the iterations have not, none is lost.
+    """
+    total = usage_from_api(usage)
+    entries = [entry for entry in usage.get("iterations") or () if isinstance(entry, Mapping)]
+    if not entries:
+        return ((model, total),)
+    parts = [(str(entry.get("model") or model), usage_from_api(entry)) for entry in entries]
+    inside = [
+        part for (_, part), entry in zip(parts, entries, strict=True) if entry.get("type") != "compaction"
+    ]
+    rest = {
+        name: max(0, getattr(total, name) - sum(getattr(part, name) for part in inside)) for name in CLASSES
+    }
+    extra = Usage(**rest, thinking_tokens=total.thinking_tokens, web_searches=total.web_searches)
+    own = max((n for n, (name, _) in enumerate(parts) if name == model), default=0)
+    name, answer = parts.pop(own)
+    return ((name, answer + extra), *parts)
+
+
 def unit_prices(
-    model: str, *, at: datetime, prompt_tokens: int = 0, raw_usage: Mapping[str, Any] | None = None
+    model: str,
+    *,
+    at: datetime,
+    prompt_tokens: int = 0,
+    context: str = "",
+    overrides: Sequence[Override] = (),
 ) -> UnitPrices | None:
     """Prices of this model at this time for a prompt of this size, or None when nobody knows them.
 
-    `raw_usage` is the API's usage object: its service tier and speed select the price.
+    `context` as `context_from_api` says it. An override for exactly this context comes first, then the
+    overrides that differ in what can be derived, then the list. US inference is a factor on every class of
+    tokens; what else no price names is said in the source. Batch and fast calls without a price of their own
+    are unpriced: the standard price would be wrong by a factor of two.
     """
-    price = _listed(model, at.replace(second=0, microsecond=0), **_price_context(raw_usage or {}))
-    if price is None:
-        return None
+    words = frozenset(word for word in context.split(",") if word)
+    for left_out in LEFT_OUT:
+        if left_out <= words:
+            found = _overridden(model, at, words - left_out, overrides)
+            if found is not None:
+                return _derived(found, model, left_out)
+    left_out = words & DERIVED.keys()
+    listed = _list_prices(model, at, prompt_tokens, words - left_out)
+    return None if listed is None else _derived(listed, model, left_out)
+
+
+def _overridden(
+    model: str, at: datetime, words: AbstractSet[str], overrides: Sequence[Override]
+) -> UnitPrices | None:
+    for name in dict.fromkeys((model, _DATE.sub("", model))):
+        for override in overrides:
+            if override.model == name and override.words == words and override.holds(at):
+                return override.prices
+    return None
+
+
+def _derived(prices: UnitPrices, model: str, left_out: AbstractSet[str]) -> UnitPrices:
+    """These prices for a call with more to its context than they were made for."""
+    source = prices.source
+    unknown = set(left_out)
+    if "us" in left_out and _may_stay_in_us(model):
+        unknown.remove("us")
+        raised = {name: getattr(prices, name) * US_FACTOR for name in PRICED}
+        prices, source = replace(prices, **raised), f"{source}, US {US_FACTOR}x"
+    if unknown:
+        source += f", approximate: {', '.join(DERIVED[word] for word in DERIVED if word in unknown)}"
+    return replace(prices, source=source)
+
+
+def _may_stay_in_us(model: str) -> bool:
+    """Whether the model is of a version that can be kept in the US: those have the factor."""
+    found = _VERSION.search(model)
+    return found is not None and (int(found["major"]), int(found["minor"] or 0)) >= FIRST_IN_US
+
+
+def _list_prices(model: str, at: datetime, prompt_tokens: int, words: AbstractSet[str]) -> UnitPrices | None:
+    minute = at.replace(second=0, microsecond=0)
+    price = _listed(model, minute, **dict(SELECTING[word] for word in words))
+    if price is None or len(words) > 1 or (words and price == _listed(model, minute)):
+        return None  # asked for a price that it lacks, the list silently gives the standard one
     plain, output = _in_tier(price.get("input_mtok"), prompt_tokens), _in_tier(price.get("output_mtok"), 0)
     if plain is None or output is None:
         return None
@@ -139,13 +255,13 @@ def unit_prices(
         cache_write_1h=unit("cache_write_1h_mtok", written),
         cache_read=unit("cache_read_mtok", plain),
         output=unit("output_mtok", output),
-        web_search=unit("web_searches_kcount", Decimal(10)),
-        source=SOURCE + _not_modelled(raw_usage or {}),
+        web_search=unit("web_searches_kcount", SEARCHES),
+        source=SOURCE,
     )
 
 
 def _kept(cost: Decimal) -> Decimal:
-    """Half of the smallest amount goes to the even side. Listed prices never need it: they fit."""
+    """Half of the smallest amount goes to the even side. Listed prices need it in the US only."""
     return cost.quantize(SMALLEST)
 
 
@@ -181,21 +297,3 @@ def _in_tier(value: Decimal | types.TieredPrices | None, prompt_tokens: int) -> 
         crossed = [tier.price for tier in value.tiers if prompt_tokens > tier.start]
         return crossed[-1] if crossed else value.base
     return value
-
-
-def _price_context(raw_usage: Mapping[str, Any]) -> dict[str, str]:
-    if raw_usage.get("service_tier") == "batch":
-        return {"processing": "batch"}
-    if raw_usage.get("speed") == "fast":
-        return {"speed": "fast"}
-    return {}
-
-
-def _not_modelled(raw_usage: Mapping[str, Any]) -> str:
-    """What the price table does not know about this call, said in its source."""
-    missing = []
-    if raw_usage.get("service_tier") == "priority":
-        missing.append("priority tier")
-    if raw_usage.get("inference_geo") == "us":
-        missing.append("US inference")
-    return f", approximate: {' and '.join(missing)} not priced" if missing else ""

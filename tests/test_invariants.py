@@ -7,10 +7,11 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import User
+from django.db.models import F
 from django.utils import timezone
 
 from runs import actions
-from runs.models import Approval, ApprovalState, Event, Run, RunStatus, Step, StepStatus, Vote
+from runs.models import Approval, ApprovalState, Charge, Event, Run, RunStatus, Step, StepStatus, Vote
 from runs.reading.invariants import contradictions
 from tests.factories import a_lease, a_turn, a_waiting_call
 
@@ -54,7 +55,17 @@ TAMPERED: list[tuple[str, Tamper]] = [
     ("tool steps", lambda: Run.objects.update(tool_calls=5)),
     ("input_tokens", lambda: Run.objects.update(input_tokens=1)),
     ("cost_usd: the run says", lambda: Run.objects.update(cost_usd=Decimal("0.5"))),
-    ("at its prices", lambda: Step.objects.filter(seq=1).update(cost_usd=Decimal("0.5"))),
+    ("its charges add up to", lambda: Step.objects.filter(seq=1).update(cost_usd=Decimal("0.5"))),
+    ("has no charge", lambda: Charge.objects.all().delete()),
+    ("is not at its prices", lambda: Charge.objects.update(amount=F("amount") + 1)),
+    ("are numbered", lambda: Charge.objects.filter(step__seq=1).update(number=3)),
+    ("the attempt ended at", lambda: Charge.objects.update(at=timezone.now())),
+    ("the run of", lambda: Charge.objects.update(simulated=False)),
+    ("was started by", lambda: Charge.objects.update(user="mallory")),
+    ("its charge of", lambda: Charge.objects.update(model="another")),
+    ("unpriced calls", lambda: Run.objects.update(unpriced_calls=2)),
+    ("takes back None", lambda: Charge.objects.update(entry=-1)),
+    ("which is no charge before it", lambda: Charge.objects.update(entry=-1, takes_back=7)),
     ("has no result", lambda: Step.objects.filter(seq=2).update(result="")),
     ("asked for", lambda: Step.objects.filter(seq=2).update(tool_use_id="toolu_other")),
     ("but the conversation went on", lambda: Step.objects.filter(seq=2).update(status=StepStatus.READY)),

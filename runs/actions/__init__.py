@@ -29,7 +29,7 @@ from runs.actions.channels import (
     send_again,
     send_test,
 )
-from runs.actions.charges import Charge
+from runs.actions.charges import Charge, price
 from runs.actions.claims import claim, claimable, end_run, hand_back, heartbeat, park, pause, still_held
 from runs.actions.continuing import continuation_id, hand_over
 from runs.actions.controls import (
@@ -206,6 +206,7 @@ __all__ = [
     "pause",
     "pause_at_budget",
     "pause_run",
+    "price",
     "reconcile_call",
     "record_delivery",
     "record_late_result",

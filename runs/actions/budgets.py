@@ -140,6 +140,17 @@ def resume_after_budgets(now: datetime) -> int:
     return _resume(due.values_list("pk", flat=True), "calendar", "A new period of the budget began.", {})
 
 
+def look_at_budgets_again(*, actor: str, why: str, unpriced: bool) -> int:
+    """Prices are others now: runs that a budget holds back decide again, and pause again without room.
+
+    With `unpriced` only those whose model had no price. How many go on.
+    """
+    held = Run.objects.filter(status=RunStatus.PAUSED, reason__startswith=REASON)
+    if unpriced:
+        held = held.filter(reason__endswith=UNPRICED)
+    return _resume(held.values_list("pk", flat=True), actor, why, {})
+
+
 def _let_go_on(budget: Budget, *, actor: str, why: str) -> int:
     """Exactly the runs that this budget has paused."""
     held = Run.objects.filter(status=RunStatus.PAUSED, reason__in=budget.reasons)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
 
 from django.db import transaction
+from django.db.models import Max
 from django.db.models.signals import post_migrate
 
 from runs.actions import rows
 from runs.actions.change import Change
 from runs.models import Charge as ChargeRow
 from runs.models import Entry, Price, Step, StepKind, StepStatus
-from runs.models.charge import PRICES
-from runs.money import UnitPrices, Usage, fractions
+from runs.models.charge import PRICES, USAGE
+from runs.models.prices_in_force import unit_prices
+from runs.money import UnitPrices, Usage, context_from_api, fractions, parts_from_api
+from tools.redaction import visible
 
 TOKENS = (
     "input_tokens",
@@ -21,6 +28,10 @@ TOKENS = (
     "cache_read_tokens",
     "output_tokens",
     "thinking_tokens",
+)
+COPIED = (
+    *("step_id", "at", "run_id", "agent", "user", "model", "simulated", "caused_by", "failed", "estimated"),
+    "context",
 )
 MOST_CAUSES = 300  # characters of tool names that a charge holds
 
@@ -32,13 +43,57 @@ _known: dict[tuple[str, UnitPrices], int] = {}
 class Charge:
     """What one attempt used and costs. `prices` None: unpriced. `estimated`: the stream broke off.
 
-    `context` is what selects a price besides the model, as `money.context_from_api` says it.
+    `context` is what selects a price besides the model, as `money.context_from_api` says it. Parts that are
+    priced on their own, such as those of another model, are in `more`. `model` empty: the one of the step.
     """
 
     usage: Usage
     prices: UnitPrices | None
     estimated: bool = False
     context: str = ""
+    model: str = ""
+    more: tuple[Charge, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Charge, ...]:
+        """All that becomes an entry of its own."""
+        return (self, *self.more)
+
+    @property
+    def is_unpriced(self) -> bool:
+        """Whether this part used something that has no price."""
+        return self.prices is None and bool(self.usage.total_tokens)
+
+
+@dataclass(frozen=True)
+class Correction:
+    """An entry that has another price by now: it is taken back and charged again. None: it has none."""
+
+    entry: ChargeRow
+    prices: UnitPrices | None
+
+
+def price(
+    model: str, raw_usage: Mapping[str, Any], *, at: datetime, estimated: bool = False, output_tokens: int = 0
+) -> Charge:
+    """What an attempt costs that began at this time, from the API's usage object.
+
+    At least `output_tokens` came back, whatever the object says.
+    """
+    context = context_from_api(raw_usage)
+    first, *more = parts_from_api(model, raw_usage)
+    usage = replace(first[1], output_tokens=max(first[1].output_tokens, output_tokens))
+    charges = [
+        Charge(
+            part,
+            unit_prices(name, at=at, prompt_tokens=part.prompt_tokens, context=context),
+            estimated=estimated,
+            context=context,
+            model=visible(name)[:128],
+        )
+        for name, part in ((first[0], usage), *more)
+    ]
+    return replace(charges[0], more=tuple(charges[1:]))
 
 
 def book(current: Change, step: Step, charge: Charge) -> str:
@@ -46,24 +101,61 @@ def book(current: Change, step: Step, charge: Charge) -> str:
 
     The caller saves the step afterwards. Returns the cost in USD as text, for the event.
     """
-    usage, prices = charge.usage, charge.prices
+    parts = charge.parts
+    usage = sum((part.usage for part in charge.more), charge.usage)
     tokens: dict[str, int] = {name: getattr(usage, name) for name in TOKENS}
     for name, amount in tokens.items():
         setattr(step, name, amount)
     step.usage_estimated = charge.estimated
-    if prices is None:
-        step.cost_usd, step.price_source = None, "unpriced"
-    else:
-        step.cost_usd = prices.cost(usage)
-        step.unit_prices = prices.as_json()
-        step.price_source = prices.source
+    describe(step, [part.prices for part in parts], [part.is_unpriced for part in parts])
+    costs = [part.prices.cost(part.usage) for part in parts if part.prices is not None]
+    step.cost_usd = sum(costs, Decimal(0)) if costs else None
+    if costs:
         current.add(cost_usd=step.cost_usd)
-    _append(current, step, charge)
-    if prices is None and usage.total_tokens:
+    if any(part.is_unpriced for part in parts):
         current.add(unpriced_calls=1)
+    _append(current, step, parts)
     del tokens["thinking_tokens"]  # they are part of the output
     current.add(**tokens)
     return "unpriced" if step.cost_usd is None else str(step.cost_usd)
+
+
+def describe(step: Step, prices: Sequence[UnitPrices | None], unpriced: Sequence[bool]) -> None:
+    """What the step says of its prices: those of its first part, and whether another part lacks one."""
+    first = prices[0]
+    step.unit_prices = "" if first is None else first.as_json()
+    step.price_source = "unpriced" if first is None else first.source
+    if any(unpriced) and any(one is not None for one in prices):
+        step.price_source = "partly unpriced"
+
+
+def write_corrections(current: Change, corrections: Sequence[Correction]) -> None:
+    """Inside a change: the one place where entries for the past are added to the ledger.
+
+    Each entry is reversed at its own price and charged again; numbers count on. Totals are the caller's.
+    """
+    steps = {correction.entry.step_id for correction in corrections}
+    last = ChargeRow.objects.filter(step__in=steps).values_list("step").annotate(Max("number")).order_by()
+    numbers: dict[int, int] = dict(last)
+    entries = []
+    for correction in corrections:
+        old = correction.entry
+        same = {name: getattr(old, name) for name in COPIED} | {"booked_at": current.now}
+        number = numbers[old.step_id] = numbers[old.step_id] + 2
+        used = {name: getattr(old, name) for name in USAGE}
+        entries.append(
+            same
+            | {name: -value for name, value in used.items()}
+            | {"number": number - 1, "entry": int(Entry.REVERSAL), "takes_back": old.number}
+            | {"price_id": old.price_id, "amount": None if old.amount is None else -old.amount}
+        )
+        entries.append(
+            same
+            | used
+            | {"number": number, "entry": int(Entry.CHARGE), "takes_back": None}
+            | _money(old.model, correction.prices, old.usage)
+        )
+    rows.append(ChargeRow, entries)
 
 
 def price_row(model: str, prices: UnitPrices) -> int:
@@ -85,33 +177,38 @@ def _forget(**_: object) -> None:
 post_migrate.connect(_forget, dispatch_uid="keys of prices")
 
 
-def _append(current: Change, step: Step, charge: Charge) -> None:
-    run, cost = current.run, step.cost_usd
-    rows.append(
-        ChargeRow,
-        [
-            {
-                "step_id": step.pk,
-                "number": 0,
-                "entry": int(Entry.CHARGE),
-                "at": step.ended_at,
-                "booked_at": current.now,
-                "run_id": run.pk,
-                "agent": run.agent,
-                "user": run.started_by,
-                "model": step.name,
-                "simulated": run.simulated,
-                "caused_by": _caused_by(current, step),
-                "failed": step.status == StepStatus.FAILED,
-                "estimated": charge.estimated,
-                "context": charge.context,
-                **{name: getattr(charge.usage, name) for name in TOKENS},
-                "web_searches": charge.usage.web_searches,
-                "price_id": None if charge.prices is None else price_row(step.name, charge.prices),
-                "amount": None if cost is None else fractions(cost),
-            }
-        ],
-    )
+def _append(current: Change, step: Step, parts: Sequence[Charge]) -> None:
+    run = current.run
+    same = {
+        "step_id": step.pk,
+        "entry": int(Entry.CHARGE),
+        "takes_back": None,
+        "at": step.ended_at,
+        "booked_at": current.now,
+        "run_id": run.pk,
+        "agent": run.agent,
+        "user": run.started_by,
+        "simulated": run.simulated,
+        "caused_by": _caused_by(current, step),
+        "failed": step.status == StepStatus.FAILED,
+    }
+    entries = []
+    for number, part in enumerate(parts):
+        model = step.name if number == 0 else part.model
+        entries.append(
+            same
+            | {"number": number, "model": model, "estimated": part.estimated, "context": part.context}
+            | {name: getattr(part.usage, name) for name in USAGE}
+            | _money(model, part.prices, part.usage)
+        )
+    rows.append(ChargeRow, entries)
+
+
+def _money(model: str, prices: UnitPrices | None, usage: Usage) -> dict[str, int | None]:
+    """The price and the amount of an entry."""
+    if prices is None:
+        return {"price_id": None, "amount": None}
+    return {"price_id": price_row(model, prices), "amount": fractions(prices.cost(usage))}
 
 
 def _caused_by(current: Change, step: Step) -> str:

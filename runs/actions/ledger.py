@@ -73,6 +73,35 @@ def settle_attempt(current: Change, step: Step) -> None:
         tell_thresholds(ledger, current.now, current.run)
 
 
+def reprice_attempts(current: Change, changes: Iterable[tuple[datetime, Decimal]]) -> None:
+    """Inside the change that has saved new costs of attempts: add what changed, by the start of each, in USD.
+
+    Each counts in the periods in which it started, also in past ones: a ledger is what its steps say.
+    """
+    if not _any_budget(current):
+        return
+    changes = list(changes)
+    starts = {period_start(period, moment) for moment, _ in changes for period in Period.values}
+    ledgers = (  # all of them at once: in the one order of locks
+        Spending.objects.select_for_update(of=("self",))
+        .select_related("budget")
+        .filter(
+            budget__in=Budget.objects.filter(applying(current.run)),
+            simulated=current.run.simulated,
+            starts_on__in=starts,
+        )
+        .order_by("budget_id", "starts_on")
+    )
+    for ledger in (ledger for ledger in ledgers if not ledger.budget.tool):
+        period = ledger.budget.period
+        added = sum(usd for moment, usd in changes if period_start(period, moment) == ledger.starts_on)
+        if added:
+            ledger.cost_usd += added
+            ledger.save(update_fields=["cost_usd"])
+            if ledger.starts_on == period_start(period, current.now):
+                tell_thresholds(ledger, current.now, current.run)
+
+
 def why_no_call(current: Change, step: Step) -> str:
     """Inside the change that has locked this call: why no budget has room for it; empty when it may start.
 

@@ -13,7 +13,8 @@ from runs.actions.change import Change, Lease, change, shared_transaction
 from runs.actions.charges import Charge
 from runs.actions.errors import LeaseLost
 from runs.models import Step, StepKind, StepStatus
-from runs.money import Usage, unit_prices
+from runs.models.prices_in_force import look, unit_prices
+from runs.money import Usage
 
 DRAFT_LIMIT = 20_000
 BYTES_PER_TOKEN = 4  # of a prompt, on average; for an estimate of what a lost attempt sent
@@ -184,6 +185,7 @@ def estimate(step: Step) -> Charge:
         input_tokens=max(0, step.reserved_tokens - (step.max_tokens or 0)) // BYTES_PER_TOKEN,
         output_tokens=-(-len(draft) // CHARACTERS_PER_TOKEN),
     )
+    look()  # the worker that sent it may have known other prices
     prices = unit_prices(step.name, at=step.started_at, prompt_tokens=usage.prompt_tokens)
     return Charge(usage, prices, estimated=True)
 

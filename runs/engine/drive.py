@@ -22,7 +22,7 @@ from runs.engine.model import NoModel
 from runs.engine.patience import UNREACHABLE, Patience
 from runs.engine.rooms import Room, shared
 from runs.models import CONTINUED, AtLimit, Run, RunStatus, Step, StepStatus
-from runs.money import unit_prices
+from runs.models.prices_in_force import look, unit_prices
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,9 @@ class Driver:
         if self._counted is not None:
             tokens = min(self._counted, now.history.prompt_tokens)
             now = replace(now, history=replace(now.history, prompt_tokens=tokens))
-        return decision.decide(now)
+        move = decision.decide(now)
+        about_prices = isinstance(move, moves.CallModel) or moves.is_about_size(move)
+        return self._decide(run, steps) if about_prices and look() else move  # with what people changed
 
     def _count(self, run: Run, steps: list[Step]) -> Act:
         """Ask the API how large the next prompt is: the bound by bytes does not fit, its count may."""

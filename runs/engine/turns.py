@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from typing import Any
@@ -23,7 +22,6 @@ from runs.engine.handing_over import readable
 from runs.engine.history import messages
 from runs.engine.lease_watch import watch
 from runs.models import Run, Step, StepKind, StepStatus
-from runs.money import context_from_api, unit_prices, usage_from_api
 from tools import registry
 from tools.redaction import visible
 
@@ -155,11 +153,7 @@ def _deadline(run: Run, *, final: bool) -> float:
 
 def charge(model_name: str, raw_usage: dict[str, Any], step: Step) -> Charge:
     """What a complete turn costs, at the prices of the time it was asked for."""
-    usage = usage_from_api(raw_usage)
-    prices = unit_prices(
-        model_name, at=step.started_at, prompt_tokens=usage.prompt_tokens, raw_usage=raw_usage
-    )
-    return Charge(usage, prices, context=context_from_api(raw_usage))
+    return actions.price(model_name, raw_usage, at=step.started_at)
 
 
 def _record_cut_off(lease: Lease, step: Step, turn: Turn) -> None:
@@ -176,24 +170,19 @@ def _record_cut_off(lease: Lease, step: Step, turn: Turn) -> None:
 
 def _record_failure(lease: Lease, step: Step, failure: TurnFailed) -> None:
     """Book what is known of the attempt. Where the API may have worked unseen, the charge is an estimate."""
-    raw_usage = failure.usage or {}
     received = -(-failure.output_characters // CHARACTERS_PER_TOKEN)
-    known = usage_from_api(raw_usage)
-    usage = replace(known, output_tokens=max(known.output_tokens, received))
-    prices = unit_prices(
-        step.name, at=step.started_at, prompt_tokens=usage.prompt_tokens, raw_usage=raw_usage
-    )
     actions.fail_attempt(
         lease,
         step,
         action=failure.action,
         kind=failure.kind,
         sentence=failure.sentence,
-        charge=Charge(
-            usage,
-            prices,
+        charge=actions.price(
+            step.name,
+            failure.usage or {},
+            at=step.started_at,
             estimated=bool(failure.usage) or failure.kind in MAY_BE_BILLED,
-            context=context_from_api(raw_usage),
+            output_tokens=received,
         ),
         api_request_id=failure.api_request_id[:100],
         retry_after_seconds=failure.retry_after,

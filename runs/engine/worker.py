@@ -23,6 +23,7 @@ from runs.engine.drive import drive
 from runs.engine.librarian import Librarian
 from runs.engine.presence import Presence
 from runs.engine.rechecking import Rechecker
+from runs.engine.repricer import Repricer
 from runs.engine.sender import Sender
 
 logger = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ class Worker:
         """Work until `stop`; returns when the last thread has left. An unreachable database is waited for."""
         source: Source = import_string(SOURCES[connection.vendor])(self)
         try:
-            with self._heart, Sender(), Rechecker(self.name), Librarian():
+            with self._heart, Sender(), Rechecker(self.name), Librarian(), Repricer():
                 try:
                     self._serve(source)
                 finally:  # also after an error of ours: whoever drives needs the heart until it has left

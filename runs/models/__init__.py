@@ -24,6 +24,7 @@ from runs.models.notification import (
     NotificationDelivery,
 )
 from runs.models.outcome import Finding, FoundBy, Resolution, Says, WhatBecame
+from runs.models.override import CONTEXTS, PriceChange, PriceOverride, WhatHappened
 from runs.models.policy import (
     GrantUse,
     PolicyBacktest,
@@ -34,12 +35,14 @@ from runs.models.policy import (
     WhatChanged,
 )
 from runs.models.recheck import Recheck, RecheckState
+from runs.models.repricing import LineState, Repricing, RepricingLine, RepricingState
 from runs.models.run import CONTINUED, ENDED, Run, RunStatus
 from runs.models.search import RunNote, RunTag, SavedSearch, SearchState
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
 from runs.models.worker import WorkerProcess, silent_since
 
 __all__ = [
+    "CONTEXTS",
     "CONTINUED",
     "COOLING_OFF",
     "ENDED",
@@ -63,6 +66,7 @@ __all__ = [
     "Finding",
     "FoundBy",
     "GrantUse",
+    "LineState",
     "NoticeKind",
     "NotificationChannel",
     "NotificationDelivery",
@@ -73,8 +77,13 @@ __all__ = [
     "PolicyHead",
     "PolicyRule",
     "Price",
+    "PriceChange",
+    "PriceOverride",
     "Recheck",
     "RecheckState",
+    "Repricing",
+    "RepricingLine",
+    "RepricingState",
     "Resolution",
     "RuleKind",
     "Run",
@@ -94,6 +103,7 @@ __all__ = [
     "Vote",
     "WhatBecame",
     "WhatChanged",
+    "WhatHappened",
     "WorkerProcess",
     "event_hash",
     "silent_since",

@@ -6,6 +6,7 @@ the old prices stay where they were.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 
 from django.db import models
@@ -62,8 +63,9 @@ class Charge(models.Model):
     """One entry of the ledger. Amounts of a reversal are negative: whoever adds up adds up everything."""
 
     step = models.ForeignKey(Step, on_delete=models.CASCADE, related_name="charges", db_index=False)
-    number = models.PositiveIntegerField(default=0)  # 0: as it was booked when the attempt ended
+    number = models.PositiveIntegerField(default=0)  # from 0: as they were booked when the attempt ended
     entry = models.SmallIntegerField(choices=Entry, default=Entry.CHARGE)
+    takes_back = models.PositiveIntegerField(null=True, blank=True)  # the number that a reversal is about
     at = models.DateTimeField()  # the end of the attempt: the time that it counts in
     booked_at = models.DateTimeField(default=timezone.now)
 
@@ -121,3 +123,16 @@ class Charge(models.Model):
     def usage(self) -> Usage:
         """What was used; negative in a reversal."""
         return Usage(**{name: getattr(self, name) for name in USAGE})
+
+    @property
+    def is_unpriced(self) -> bool:
+        """Whether something was used that has no price."""
+        return self.price_id is None and bool(self.usage.total_tokens)
+
+
+def standing(entries: Sequence[Charge]) -> list[Charge]:
+    """Those of the entries of steps that no reversal has taken back, in order."""
+    taken = {(entry.step_id, entry.takes_back) for entry in entries if entry.takes_back is not None}
+    return [
+        entry for entry in entries if entry.takes_back is None and (entry.step_id, entry.number) not in taken
+    ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from runs.models import (
@@ -27,8 +26,8 @@ from runs.models import (
     event_hash,
 )
 from runs.models.outcome import untold
-from runs.money import MILLION
 from runs.reading.hashes import changed_texts
+from runs.reading.ledger_checks import charges_fit
 from runs.reading.revision_checks import revisions_fit
 
 TOKEN_CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
@@ -91,27 +90,13 @@ def _steps_are_complete(rows: Rows) -> Iterator[str]:
             yield f"the run counts {counted} {kind} steps, there are {found}"
 
 
-def _money_adds_up(rows: Rows) -> Iterator[str]:
+def _tokens_add_up(rows: Rows) -> Iterator[str]:
     turns = [step for step in rows.steps if step.kind == StepKind.MODEL]
     for name in TOKEN_CLASSES:
         column = f"{name}_tokens"
         total, parts = getattr(rows.run, column), sum(getattr(step, column) for step in turns)
         if total != parts:
             yield f"{column}: the run says {total}, its calls add up to {parts}"
-    cost = sum((step.cost_usd or Decimal(0) for step in turns), Decimal(0))
-    if rows.run.cost_usd != cost:
-        yield f"cost_usd: the run says {rows.run.cost_usd}, its calls add up to {cost}"
-    for step in turns:
-        if step.cost_usd is not None and step.unit_prices and not _has_searches(step):
-            prices = json.loads(step.unit_prices)
-            at_prices = sum(getattr(step, f"{name}_tokens") * Decimal(prices[name]) for name in TOKEN_CLASSES)
-            if step.cost_usd != at_prices / MILLION:
-                yield f"step {step.seq} cost {step.cost_usd}, its tokens at its prices {at_prices / MILLION}"
-
-
-def _has_searches(step: Step) -> bool:
-    """Web searches are billed by the piece; their number stands only in the message."""
-    return bool(step.message) and bool((json.loads(step.message).get("usage") or {}).get("server_tool_use"))
 
 
 def _every_call_has_one_result(rows: Rows) -> Iterator[str]:
@@ -225,7 +210,8 @@ def _texts_are_unchanged(rows: Rows) -> Iterator[str]:
 CHECKS: tuple[Callable[[Rows], Iterator[str]], ...] = (
     _events_are_chained,
     _steps_are_complete,
-    _money_adds_up,
+    _tokens_add_up,
+    lambda rows: charges_fit(rows.run, rows.steps),
     _every_call_has_one_result,
     _gated_calls_were_decided,
     lambda rows: revisions_fit(rows.run, rows.approvals),
