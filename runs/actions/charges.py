@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from django.db import transaction
 from django.db.models.signals import post_migrate
+from django.utils import timezone
 
-from runs.actions import rows
+from runs.actions import cost_hours, rows
 from runs.actions.change import Change
 from runs.models import Charge as ChargeRow
 from runs.models import Entry, Price, Step, StepKind, StepStatus
@@ -59,6 +60,7 @@ def book(current: Change, step: Step, charge: Charge) -> str:
         step.price_source = prices.source
         current.add(cost_usd=step.cost_usd)
     _append(current, step, charge)
+    cost_hours.booked(current.run, step.ended_at or current.now, timezone.now())
     if prices is None and usage.total_tokens:
         current.add(unpriced_calls=1)
     del tokens["thinking_tokens"]  # they are part of the output

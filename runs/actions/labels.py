@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from runs.actions.change import change
+from runs.actions.cost_hours import count_again
 from runs.actions.errors import ActionError
 from runs.models import RunNote, RunTag
 
@@ -34,6 +35,7 @@ def tag_run(*, run_id: int, name: str, actor: str) -> bool:
             raise ActionError(f"A run has at most {MOST_TAGS} tags. Remove one first.")
         RunTag.objects.create(run=current.run, name=tag, added_by=actor, added_at=current.now)
         current.event("run.tagged", tag=tag)
+        count_again([run_id])
     return True
 
 
@@ -43,6 +45,7 @@ def untag_run(*, run_id: int, name: str, actor: str) -> bool:
         removed, _ = RunTag.objects.filter(run=current.run, name=name.strip().lower()).delete()
         if removed:
             current.event("run.untagged", tag=name.strip().lower())
+            count_again([run_id])
     return bool(removed)
 
 

@@ -4,6 +4,7 @@ from runs.models.access import SignInLink, token_hash
 from runs.models.approval import COOLING_OFF, Approval, ApprovalState, Origin, Verdict, Vote
 from runs.models.budget import AtLimit, Budget, BudgetChange, Period, Scope, Spending
 from runs.models.charge import Charge, Entry, Price
+from runs.models.cost_sum import CostAcross, CostSeal, CostSum, Dimension
 from runs.models.edit import Edit, EditState
 from runs.models.event import Event, event_hash
 from runs.models.notification import (
@@ -44,7 +45,11 @@ __all__ = [
     "BudgetChange",
     "ChannelKind",
     "Charge",
+    "CostAcross",
+    "CostSeal",
+    "CostSum",
     "DeliveryState",
+    "Dimension",
     "Edit",
     "EditState",
     "Entry",
