@@ -43,6 +43,7 @@ from runs.actions.controls import (
 )
 from runs.actions.cooling import WAITS as COOLING_OFF_WAITS
 from runs.actions.cooling import cooling_off, cools_off
+from runs.actions.cost_hours import count_again
 from runs.actions.deliveries import (
     Outcome,
     claim_delivery,
@@ -97,6 +98,7 @@ from runs.actions.relapses import answer_relapse
 from runs.actions.revising import canonical, differences
 from runs.actions.revoking import revoke
 from runs.actions.rule_contents import InvalidRule, WantedRule
+from runs.actions.sealing import forget_sums, seal_hours
 from runs.actions.searches import remove_search, save_search
 from runs.actions.settling import Refusal, Result
 from runs.actions.sign_in import make_sign_in_link, use_sign_in_link
@@ -173,6 +175,7 @@ __all__ = [
     "continuation_id",
     "cooling_off",
     "cools_off",
+    "count_again",
     "decide",
     "deny_edit",
     "differences",
@@ -193,6 +196,7 @@ __all__ = [
     "finish_turn",
     "forget_deliveries",
     "forget_edits",
+    "forget_sums",
     "fork_run",
     "hand_back",
     "hand_over",
@@ -226,6 +230,7 @@ __all__ = [
     "save_channel",
     "save_draft",
     "save_search",
+    "seal_hours",
     "send_again",
     "send_test",
     "set_budget",

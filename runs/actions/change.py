@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from runs import hints, jobs
-from runs.actions import group_commit, rows
+from runs.actions import cost_hours, group_commit, rows
 from runs.actions.errors import LeaseLost
 from runs.models import Event, Run, RunStatus, Step, event_hash
 from tools.policy import Policy
@@ -153,6 +153,8 @@ class Change:
         rows.append(Event, self._events)
         if self._fields:
             rows.update(self.run, self._fields)
+        if "ended_at" in self._fields:
+            cost_hours.outcome_changed(self.run, self.now)
         if self.run.status == RunStatus.QUEUED:
             jobs.defer(self.run.pk, self.run.retry_at)
         hints.announce(self.run.pk)

@@ -11,8 +11,9 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Max
 from django.db.models.signals import post_migrate
+from django.utils import timezone
 
-from runs.actions import rows
+from runs.actions import cost_hours, rows
 from runs.actions.change import Change
 from runs.models import Charge as ChargeRow
 from runs.models import Entry, Price, Step, StepKind, StepStatus
@@ -115,6 +116,7 @@ def book(current: Change, step: Step, charge: Charge) -> str:
     if any(part.is_unpriced for part in parts):
         current.add(unpriced_calls=1)
     _append(current, step, parts)
+    cost_hours.booked(current.run, step.ended_at or current.now, timezone.now())
     del tokens["thinking_tokens"]  # they are part of the output
     current.add(**tokens)
     return "unpriced" if step.cost_usd is None else str(step.cost_usd)
@@ -156,6 +158,7 @@ def write_corrections(current: Change, corrections: Sequence[Correction]) -> Non
             | _money(old.model, correction.prices, old.usage)
         )
     rows.append(ChargeRow, entries)
+    cost_hours.count_again([current.run.pk])
 
 
 def price_row(model: str, prices: UnitPrices) -> int:

@@ -13,6 +13,7 @@ from runs.models.budget import (
     Spending,
 )
 from runs.models.charge import Charge, Entry, Price
+from runs.models.cost_sum import CostAcross, CostSeal, CostSum, Dimension
 from runs.models.edit import Edit, EditState
 from runs.models.event import Event, event_hash
 from runs.models.notification import (
@@ -58,7 +59,11 @@ __all__ = [
     "BudgetNotice",
     "ChannelKind",
     "Charge",
+    "CostAcross",
+    "CostSeal",
+    "CostSum",
     "DeliveryState",
+    "Dimension",
     "Edit",
     "EditState",
     "Entry",

@@ -148,6 +148,13 @@ class Run(models.Model):
                 condition=Q(ended_at__isnull=False),
                 name="run_costliest",
             ),
+            models.Index(  # outliers of the cost report
+                F("agent"),
+                F("cost_usd").desc(),
+                F("id").desc(),
+                condition=Q(ended_at__isnull=False),
+                name="run_agent_costliest",
+            ),
             models.Index(
                 TOKENS.desc(), F("id").desc(), condition=Q(ended_at__isnull=False), name="run_most_tokens"
             ),
