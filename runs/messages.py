@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 MOST_SLACK_HEADER = 150
+COSTS = "costs.summary"
 
 HEADS = {
     "approval.asked": "Approve?",
@@ -18,6 +19,7 @@ HEADS = {
     "approval.expired": "Expired:",
     "approval.withdrawn": "Withdrawn:",
     "call.relapsed": "It came back after:",
+    COSTS: "Costs",
     "test": "Test:",
 }
 OUTCOMES = {
@@ -38,6 +40,8 @@ def title(notice: str, facts: Mapping[str, Any]) -> str:
 def explanation(notice: str, facts: Mapping[str, Any]) -> str:
     """What it means for whoever reads it, in a sentence or two."""
     outcome = facts["outcome"]
+    if notice == COSTS:
+        return "\n".join(facts["lines"])
     if notice in {"approval.asked", "approval.expiring"}:
         undo = "It can be undone." if facts["reversible"] else "It cannot be undone."
         votes = f" It needs {facts['quorum']} votes." if facts["quorum"] > 1 else ""
@@ -79,7 +83,9 @@ def facts_shown(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def link(facts: Mapping[str, Any], base_url: str) -> str:
-    """The address of the card; empty without a base address, and for what has no card."""
+    """The address of the card or report; empty without a base address, and for what has none."""
+    if base_url and "path" in facts:
+        return f"{base_url}{facts['path']}"
     return f"{base_url}/approvals/{facts['approval']}/" if base_url and "approval" in facts else ""
 
 
@@ -102,7 +108,7 @@ def slack_body(notice: str, facts: Mapping[str, Any], base_url: str) -> bytes:
     """
     said = title(notice, facts)
     address = link(facts, base_url)
-    linked = f" <{address}|Open the card>" if address else ""
+    linked = f" <{address}|{_opens(notice)}>" if address else ""
     lines = [_plain(f"{label}: {value}") for label, value in facts_shown(facts)]
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": _plain(said[:MOST_SLACK_HEADER])},
@@ -111,7 +117,7 @@ def slack_body(notice: str, facts: Mapping[str, Any], base_url: str) -> bytes:
     if lines:
         blocks.append({"type": "context", "elements": lines})
     if address:
-        button = {"type": "button", "text": _plain("Open the card"), "url": address, "style": "primary"}
+        button = {"type": "button", "text": _plain(_opens(notice)), "url": address, "style": "primary"}
         blocks.append({"type": "actions", "elements": [button]})
     text = f"{_escaped(said)}\n{_escaped(explanation(notice, facts))}{linked}"
     return json.dumps({"text": text, "blocks": blocks}, ensure_ascii=False).encode()
@@ -127,6 +133,10 @@ def mail(notice: str, facts: Mapping[str, Any], base_url: str) -> tuple[str, str
     if address:
         parts.append(f"Look at the card and decide: {address}" if _is_open(notice) else address)
     return f"[agentops] {title(notice, facts)}"[:200], "\n\n".join(parts) + "\n"
+
+
+def _opens(notice: str) -> str:
+    return "Open the report" if notice == COSTS else "Open the card"
 
 
 def _is_open(notice: str) -> bool:

@@ -19,6 +19,7 @@ from django.utils.module_loading import import_string
 
 from runs import actions, pool
 from runs.actions import Lease
+from runs.engine.bookkeeper import Bookkeeper
 from runs.engine.drive import drive
 from runs.engine.librarian import Librarian
 from runs.engine.presence import Presence
@@ -130,7 +131,7 @@ class Worker:
         """Work until `stop`; returns when the last thread has left. An unreachable database is waited for."""
         source: Source = import_string(SOURCES[connection.vendor])(self)
         try:
-            with self._heart, Sender(), Rechecker(self.name), Librarian():
+            with self._heart, Sender(), Rechecker(self.name), Librarian(), Bookkeeper():
                 try:
                     self._serve(source)
                 finally:  # also after an error of ours: whoever drives needs the heart until it has left

@@ -27,7 +27,9 @@ from runs.models.policy import (
 from runs.models.recheck import Recheck, RecheckState
 from runs.models.run import CONTINUED, ENDED, Run, RunStatus
 from runs.models.search import RunNote, RunTag, SavedSearch, SearchState
+from runs.models.statement import Statement
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
+from runs.models.summary import CostSummary, Every
 from runs.models.worker import WorkerProcess, silent_since
 
 __all__ = [
@@ -44,11 +46,13 @@ __all__ = [
     "BudgetChange",
     "ChannelKind",
     "Charge",
+    "CostSummary",
     "DeliveryState",
     "Edit",
     "EditState",
     "Entry",
     "Event",
+    "Every",
     "Finding",
     "FoundBy",
     "GrantUse",
@@ -76,6 +80,7 @@ __all__ = [
     "SearchState",
     "SignInLink",
     "Spending",
+    "Statement",
     "Step",
     "StepKind",
     "StepStatus",

@@ -28,6 +28,7 @@ class NoticeKind(models.TextChoices):
     WITHDRAWN = "approval.withdrawn", "It is withdrawn: the run ended, or the call changed"
     ENDED = "call.ended", "The approved call succeeded, failed, or has an unknown outcome"
     RELAPSED = "call.relapsed", "What an approved call had cured came back"
+    COSTS = "costs.summary", "A summary of costs"
     TEST = "test", "A test"
 
 
@@ -117,6 +118,7 @@ class NotificationDelivery(models.Model):
         NotificationChannel, null=True, on_delete=models.SET_NULL, related_name="deliveries"
     )
     channel_name = models.CharField(max_length=80)  # stays when the channel is removed
+    recipients = models.TextField(blank=True, default="")  # of an e-mail to a person, without a channel
     run = models.ForeignKey(Run, null=True, on_delete=models.CASCADE, related_name="deliveries")
     approval = models.ForeignKey(Approval, null=True, on_delete=models.CASCADE, related_name="deliveries")
     notice = models.CharField(max_length=24, choices=NoticeKind)
