@@ -64,12 +64,13 @@ def a_charge_of(run: Run, seq: int, attempt: Attempt) -> Charge:
     """One step with its entry."""
     prices, usage = attempt.prices, attempt.usage
     failed = attempt.fields.get("failed", False)
+    amount = None if prices is None else int(prices.cost(usage) * FRACTION)
     step = Step.objects.create(
         run=run, seq=seq, kind=StepKind.MODEL, name=attempt.model, ended_at=attempt.at,
         started_at=attempt.at - timedelta(seconds=2),
         status=StepStatus.FAILED if failed else StepStatus.SUCCEEDED,
+        cost_usd=None if amount is None else Decimal(amount) / FRACTION,
     )  # fmt: skip
-    amount = None if prices is None else int(prices.cost(usage) * FRACTION)
     values: dict[str, Any] = {name: getattr(usage, name) for name in USAGE}
     values |= {"at": attempt.at, "booked_at": attempt.at, "agent": run.agent, "user": run.started_by}
     values |= {"model": attempt.model, "simulated": run.simulated, "amount": amount}

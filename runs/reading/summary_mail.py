@@ -53,8 +53,8 @@ def summary_facts(every: str, since: datetime, until: datetime, *, now: datetime
         f"{_usd(totals.cost)} in {counted(totals.runs, 'run')}, {counted(totals.calls, 'model call')}."
         + (" All of it simulated." if simulated else ""),
         _change(totals, earlier, every) + (" The period is not over yet." if so_far else ""),
-        *_top("Agents", entries.values_list("agent")),
-        *_top("Models", entries.values_list("model")),
+        *_top("Agents", entries, "agent"),
+        *_top("Models", entries, "model"),
         f"Waste: {_usd(totals.waste)} for failed attempts and for runs that failed or were cancelled.",
         *_unpriced(totals),
         *_budgets(simulated, now),
@@ -102,11 +102,12 @@ def _change(totals: _Totals, earlier: _Totals, every: str) -> str:
     return f"The {every} before it was {_usd(earlier.cost)}{share}."
 
 
-def _top(heading: str, groups: QuerySet[Charge, Any]) -> Iterable[str]:
-    found = list(groups.annotate(amounts=Sum("amount", default=0)).order_by("-amounts")[: MOST_LINES + 1])
+def _top(heading: str, entries: QuerySet[Charge], by: str) -> Iterable[str]:
+    groups = entries.values_list(by).annotate(amounts=Sum("amount"))
+    found = list(groups.order_by(F("amounts").desc(nulls_last=True), by)[: MOST_LINES + 1])
     if not found:
         return
-    shown = [f"{line(name)} {_usd(Decimal(amount) / FRACTION)}" for name, amount in found[:MOST_LINES]]
+    shown = [f"{line(name)} {_amount(amount)}" for name, amount in found[:MOST_LINES]]
     yield f"{heading}: {', '.join(shown)}{', and others' if len(found) > MOST_LINES else ''}."
 
 
@@ -123,6 +124,10 @@ def _budgets(simulated: bool, now: datetime) -> Iterable[str]:
         for meter in budget.meters:
             if meter.used_share >= NEARLY:
                 yield f"Budget {budget.budget.title}: {meter.used} of {meter.limit} used ({meter.percent})."
+
+
+def _amount(amount: int | None) -> str:
+    return money(None) if amount is None else _usd(Decimal(amount) / FRACTION)
 
 
 def _usd(amount: Decimal) -> str:
