@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from runs.views import (
+    advice,
     approvals,
     budgets,
     compare,
@@ -95,6 +96,8 @@ urlpatterns = [
     path("costs/summaries/", summaries.summary_page, name="summaries"),
     path("costs/summaries/set", summaries.subscribe, name="summary-set"),
     path("costs/summaries/<int:pk>/now", summaries.send_now, name="summary-now"),
+    path("costs/advice/", advice.advice_list, name="advice-list"),
+    path("costs/advice/<path:name>/", advice.advice, name="advice"),
     path("budgets/", budgets.budgets, name="budgets"),
     path("budgets/set", budgets.budget_set, name="budget-set"),
     path("budgets/<int:pk>/remove", budgets.budget_remove, name="budget-remove"),
