@@ -41,6 +41,9 @@ MAILERS: dict[str, dict[str, Any]] = environment.mailers("AGENTOPS_MAIL", AGENTO
 SILENCED_SYSTEM_CHECKS = ["mail.W001"]  # without AGENTOPS_MAIL there is no e-mail, and its channels say so
 DEFAULT_FROM_EMAIL = environment.text("AGENTOPS_MAIL_FROM", "agentops@localhost")
 
+# What this installation is called on statements; without a name, the host of its address.
+AGENTOPS_NAME = environment.text("AGENTOPS_NAME", "") or AGENTOPS_URL.partition("://")[2] or "agentops"
+
 AGENTS = "agentops.agents.AGENTS"  # what runs can be started with
 
 INSTALLED_APPS = [

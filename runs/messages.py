@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 MOST_SLACK_HEADER = 150
+COSTS = "costs.summary"
 
 HEADS = {
     "approval.asked": "Approve?",
@@ -19,6 +20,7 @@ HEADS = {
     "approval.expired": "Expired:",
     "approval.withdrawn": "Withdrawn:",
     "call.relapsed": "It came back after:",
+    COSTS: "Costs",
     "test": "Test:",
 }
 AT_LIMIT = {
@@ -47,6 +49,8 @@ def title(notice: str, facts: Mapping[str, Any]) -> str:
 def explanation(notice: str, facts: Mapping[str, Any]) -> str:
     """What it means for whoever reads it, in a sentence or two."""
     outcome = facts["outcome"]
+    if notice == COSTS:
+        return "\n".join(facts["lines"])
     if notice in {"approval.asked", "approval.expiring"}:
         undo = "It can be undone." if facts["reversible"] else "It cannot be undone."
         votes = f" It needs {facts['quorum']} votes." if facts["quorum"] > 1 else ""
@@ -94,9 +98,11 @@ def facts_shown(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def link(facts: Mapping[str, Any], base_url: str) -> str:
-    """The address of the card or budget; empty without a base address, and for what has no page."""
+    """The address of the card, budget or report; empty without a base address, and for what has no page."""
     if base_url and "budget" in facts:
         return f"{base_url}/budgets/{facts['budget']}/"
+    if base_url and "path" in facts:
+        return f"{base_url}{facts['path']}"
     return f"{base_url}/approvals/{facts['approval']}/" if base_url and "approval" in facts else ""
 
 
@@ -119,8 +125,7 @@ def slack_body(notice: str, facts: Mapping[str, Any], base_url: str) -> bytes:
     """
     said = title(notice, facts)
     address = link(facts, base_url)
-    what = "Open the budget" if "budget" in facts else "Open the card"
-    linked = f" <{address}|{what}>" if address else ""
+    linked = f" <{address}|{_opens(notice, facts)}>" if address else ""
     lines = [_plain(f"{label}: {value}") for label, value in facts_shown(facts)]
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": _plain(said[:MOST_SLACK_HEADER])},
@@ -129,7 +134,8 @@ def slack_body(notice: str, facts: Mapping[str, Any], base_url: str) -> bytes:
     if lines:
         blocks.append({"type": "context", "elements": lines})
     if address:
-        button = {"type": "button", "text": _plain(what), "url": address, "style": "primary"}
+        what = _plain(_opens(notice, facts))
+        button = {"type": "button", "text": what, "url": address, "style": "primary"}
         blocks.append({"type": "actions", "elements": [button]})
     text = f"{_escaped(said)}\n{_escaped(explanation(notice, facts))}{linked}"
     return json.dumps({"text": text, "blocks": blocks}, ensure_ascii=False).encode()
@@ -154,6 +160,12 @@ def _used(facts: Mapping[str, Any]) -> str:
         return f"${used:,.2f} of ${limit:,.2f}" if limit >= 10 else f"${used:.4f} of ${limit:.4f}"
     what = "tokens" if facts["limited"] == "tokens" else "tool calls"
     return f"{used:,.0f} of {limit:,.0f} {what}"
+
+
+def _opens(notice: str, facts: Mapping[str, Any]) -> str:
+    if notice == COSTS:
+        return "Open the report"
+    return "Open the budget" if "budget" in facts else "Open the card"
 
 
 def _is_open(notice: str) -> bool:

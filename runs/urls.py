@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from runs.views import (
+    advice,
     approvals,
     budgets,
     compare,
@@ -24,7 +25,9 @@ from runs.views import (
     rule_form,
     runs,
     sign_in,
+    statements,
     steps,
+    summaries,
     tickets,
     workers,
 )
@@ -86,6 +89,15 @@ urlpatterns = [
     path("policy/<int:pk>/discard", policy.discard, name="rule-discard"),
     path("policy/versions/<int:pk>", policy.rule_version, name="rule-version"),
     path("costs/", costs.costs, name="costs"),
+    path("costs/export/", statements.export, name="costs-export"),
+    path("costs/export/summary/", statements.export_summary, name="costs-export-summary"),
+    path("costs/statement/", statements.statement_list, name="statements"),
+    path("costs/statement/<int:year>-<int:month>/", statements.statement, name="statement"),
+    path("costs/summaries/", summaries.summary_page, name="summaries"),
+    path("costs/summaries/set", summaries.subscribe, name="summary-set"),
+    path("costs/summaries/<int:pk>/now", summaries.send_now, name="summary-now"),
+    path("costs/advice/", advice.advice_list, name="advice-list"),
+    path("costs/advice/<path:name>/", advice.advice, name="advice"),
     path("budgets/", budgets.budgets, name="budgets"),
     path("budgets/set", budgets.budget_set, name="budget-set"),
     path("budgets/<int:pk>/", budgets.budget_page, name="budget"),

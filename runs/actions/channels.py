@@ -138,7 +138,7 @@ def send_again(pk: int, *, user: User) -> NotificationDelivery:
             raise ActionError("There is no such delivery. Deliveries are kept for 30 days.")
         if delivery.is_under_way:
             raise ActionError("It is on its way already.")
-        if delivery.channel_id is None:
+        if delivery.channel_id is None and not delivery.recipients:
             raise ActionError(f"The channel {delivery.channel_name} was removed. Nobody can be told.")
         if delivery.state == DeliveryState.DROPPED:
             raise ActionError("It was not sent because nobody needs it any more.")

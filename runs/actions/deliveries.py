@@ -104,12 +104,12 @@ def _mine(delivery: NotificationDelivery) -> QuerySet[NotificationDelivery]:
 def _is_settled(delivery: NotificationDelivery, now: datetime) -> bool:
     """Whether there is nothing to send after all: nobody to tell, nothing to remind of, or not yet."""
     channel, approval = delivery.channel, delivery.approval
-    if channel is None or not channel.enabled:
+    if (channel is None and not delivery.recipients) or (channel is not None and not channel.enabled):
         why = "was removed" if channel is None else "is switched off"
         _drop(delivery, f"The channel {delivery.channel_name} {why}.", now)
     elif delivery.attempts > delivery.most_attempts:
         _drop(delivery, "Its workers ended each time before it was sent.", now, DeliveryState.FAILED)
-    elif delivery.notice == NoticeKind.EXPIRING and approval is not None:
+    elif delivery.notice == NoticeKind.EXPIRING and approval is not None and channel is not None:
         if not approval.is_open or approval.has_expired(now):
             _drop(delivery, "It was decided, or its deadline passed.", now)
         elif delivery.attempts == 1 and (due := reminder_due(channel, approval)) > now:

@@ -95,7 +95,7 @@ def deliver(pk: int) -> bool:
     No transaction is open while it is on its way.
     """
     channel = NotificationChannel.objects.filter(deliveries=pk).first()
-    steps = 1 if channel is None or channel.is_webhook else MAIL_STEPS
+    steps = 1 if channel is not None and channel.is_webhook else MAIL_STEPS
     seconds = settings.AGENTOPS_NOTIFY_SECONDS
     delivery = actions.claim_delivery(pk, lease_seconds=steps * seconds + settings.AGENTOPS_LEASE_SECONDS)
     if delivery is None:
@@ -107,11 +107,10 @@ def deliver(pk: int) -> bool:
 def attempt(delivery: NotificationDelivery, seconds: float) -> Outcome:
     """Send a claimed message once, without a word to the database. Never raises."""
     channel = delivery.channel
-    assert channel is not None
     try:
-        if channel.is_webhook:
+        if channel is not None and channel.is_webhook:
             return _post(channel, delivery, seconds)
-        return _mail(channel, delivery)
+        return _mail(delivery.recipients if channel is None else channel.recipients, delivery)
     except outgoing.BadAddress as error:
         return Outcome(str(error), final=True)
     except outgoing.Unreachable as error:
@@ -155,12 +154,12 @@ def _judged(answer: outgoing.Answer) -> Outcome:
     return Outcome(f"It failed ({status}).", status, wait_seconds=answer.wait_seconds)
 
 
-def _mail(channel: NotificationChannel, delivery: NotificationDelivery) -> Outcome:
+def _mail(recipients: str, delivery: NotificationDelivery) -> Outcome:
     subject, text = messages.mail(delivery.notice, delivery.said, settings.AGENTOPS_URL)
     message = EmailMessage(
         subject,
         text,
-        to=channel.recipients.split(", "),
+        to=recipients.split(", "),
         headers={
             "Message-ID": f"<{delivery.message_id}@agentops>",  # the same for each attempt
             "Auto-Submitted": "auto-generated",

@@ -19,6 +19,7 @@ from django.utils.module_loading import import_string
 
 from runs import actions, pool
 from runs.actions import Lease
+from runs.engine.bookkeeper import Bookkeeper
 from runs.engine.cost_keeper import CostKeeper
 from runs.engine.drive import drive
 from runs.engine.librarian import Librarian
@@ -132,7 +133,15 @@ class Worker:
         """Work until `stop`; returns when the last thread has left. An unreachable database is waited for."""
         source: Source = import_string(SOURCES[connection.vendor])(self)
         try:
-            with self._heart, Sender(), Rechecker(self.name), Librarian(), Repricer(), CostKeeper():
+            with (
+                self._heart,
+                Sender(),
+                Rechecker(self.name),
+                Librarian(),
+                Repricer(),
+                CostKeeper(),
+                Bookkeeper(),
+            ):
                 try:
                     self._serve(source)
                 finally:  # also after an error of ours: whoever drives needs the heart until it has left

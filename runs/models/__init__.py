@@ -39,7 +39,9 @@ from runs.models.recheck import Recheck, RecheckState
 from runs.models.repricing import LineState, Repricing, RepricingLine, RepricingState
 from runs.models.run import CONTINUED, ENDED, Run, RunStatus
 from runs.models.search import RunNote, RunTag, SavedSearch, SearchState
+from runs.models.statement import Statement
 from runs.models.step import GOOD_ENDS, SETTLED, Step, StepKind, StepStatus
+from runs.models.summary import CostSummary, Every
 from runs.models.worker import WorkerProcess, silent_since
 
 __all__ = [
@@ -62,12 +64,14 @@ __all__ = [
     "CostAcross",
     "CostSeal",
     "CostSum",
+    "CostSummary",
     "DeliveryState",
     "Dimension",
     "Edit",
     "EditState",
     "Entry",
     "Event",
+    "Every",
     "Finding",
     "FoundBy",
     "GrantUse",
@@ -101,6 +105,7 @@ __all__ = [
     "SearchState",
     "SignInLink",
     "Spending",
+    "Statement",
     "Step",
     "StepKind",
     "StepStatus",

@@ -109,6 +109,9 @@ class Charge(models.Model):
             models.Index(fields=["at"], name="charge_at"),  # reports of a period
             models.Index(fields=["run", "at"], name="charge_of_run"),  # the run's own, and their hours
             models.Index(fields=["model"], condition=Q(price__isnull=True), name="charge_unpriced"),
+            models.Index(  # statements: what was corrected in a month, few rows
+                fields=["booked_at"], condition=Q(number__gt=0), name="charge_corrections"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -29,6 +29,7 @@ class NoticeKind(models.TextChoices):
     ENDED = "call.ended", "The approved call succeeded, failed, or has an unknown outcome"
     RELAPSED = "call.relapsed", "What an approved call had cured came back"
     BUDGET = "budget.reached", "A budget reached a threshold, or had no room for a call"
+    COSTS = "costs.summary", "A summary of costs"
     TEST = "test", "A test"
 
 
@@ -118,6 +119,7 @@ class NotificationDelivery(models.Model):
         NotificationChannel, null=True, on_delete=models.SET_NULL, related_name="deliveries"
     )
     channel_name = models.CharField(max_length=80)  # stays when the channel is removed
+    recipients = models.TextField(blank=True, default="")  # of an e-mail to a person, without a channel
     run = models.ForeignKey(Run, null=True, on_delete=models.CASCADE, related_name="deliveries")
     approval = models.ForeignKey(Approval, null=True, on_delete=models.CASCADE, related_name="deliveries")
     notice = models.CharField(max_length=24, choices=NoticeKind)

@@ -22,7 +22,8 @@ from runs.reading.starting import agent_choices
 from runs.views.errors import allow
 from runs.views.viewer import viewer_of
 
-NOTICES = [(value, label) for value, label in NoticeKind.choices if value != NoticeKind.TEST]
+NOT_OF_APPROVALS = (NoticeKind.TEST, NoticeKind.COSTS)
+NOTICES = [(value, label) for value, label in NoticeKind.choices if value not in NOT_OF_APPROVALS]
 USUAL = [value for value, _ in NOTICES]
 
 
