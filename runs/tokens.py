@@ -21,20 +21,23 @@ _UNSPACED = (
 )
 _TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 _ASCII_TOKEN = re.compile(r"[a-z0-9]+")
-_HUMPED = re.compile(r"[A-Za-z0-9]*[a-z0-9][A-Z][A-Za-z0-9]*")
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+# Without looking back, and without trying each word from each of its letters: they go over every text.
+_WORD = re.compile(r"[A-Za-z0-9]+")
+_HUMPED = re.compile(r"[a-z0-9][A-Z]")
+_HUMP = re.compile(r"([a-z0-9](?=[A-Z])|[A-Z](?=[A-Z][a-z]))")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _FACT = re.compile(r"[^a-z0-9_.\-]")
 
 
 def tokens(text: str) -> list[str]:
     """The tokens of a text in order; camel case is taken apart."""
-    return _split(_HUMP.sub(" ", text))
+    return _split(_HUMP.sub(r"\1 ", text))
 
 
 def wholes(text: str) -> list[str]:
     """Words in camel case, each as one token: so that they are found also when typed in small letters."""
-    return sorted({word.lower()[:LONGEST] for word in _HUMPED.findall(text)})
+    words = {word for word in _WORD.findall(text) if not word.islower()}
+    return sorted({word.lower()[:LONGEST] for word in words if _HUMPED.search(word)})
 
 
 def document(texts: Iterable[str], facts: Iterable[str]) -> list[str]:

@@ -13,6 +13,7 @@ from django.db import connection
 from runs.engine.drive import drive
 from runs.models import Run, RunStatus, StepKind
 from runs.reading.invariants import contradictions
+from tests.conftest import eventually
 from tests.factories import a_lease, a_run, a_turn
 from tools import registry
 from tools.base import Result, ToolContext, tool
@@ -56,4 +57,43 @@ def test_the_result_of_a_change_is_stored_when_the_database_answers_again(
     (call,) = run.steps.filter(kind=StepKind.TOOL, name="send_letter")
     assert (call.status, len(sent)) == ("succeeded", 1)
     assert run.status in {RunStatus.QUEUED, RunStatus.SUCCEEDED, RunStatus.WAITING}
+    assert contradictions(run) == []
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="on PostgreSQL the server is restarted instead")
+def test_a_read_that_came_back_while_the_database_was_away_is_stored_with_the_next_one(
+    faults: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, check_same_thread=False)
+    asked: list[str] = []
+
+    @tool(effect="read", idempotency="none", describe=lambda _: "Look")
+    def look(context: ToolContext, *, where: str) -> Result:
+        """Look, while somebody else holds the database until the first result could not be stored."""
+        asked.append(where)
+        if where == "here":
+            other.execute("BEGIN IMMEDIATE")
+        else:
+            eventually(lambda: "are kept" in caplog.text)
+            other.execute("ROLLBACK")
+        return Result(summary=f"Nothing {where}.")
+
+    monkeypatch.setitem(registry.TOOLS, look.name, look)
+    run = a_run()
+    configuration = run.frozen
+    configuration["tools"] += [look.definition()]
+    Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
+    lease = a_lease(run)
+    a_turn(lease, ("look", "read", {"where": "here"}), ("look", "read", {"where": "there"}))
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 50")
+    try:
+        drive(lease, lambda: len(asked) > 1)
+    finally:
+        connection.close()
+        other.close()
+    run.refresh_from_db()
+    calls = run.steps.filter(kind=StepKind.TOOL, name="look")
+    assert [(call.status, call.attempt) for call in calls] == [("succeeded", 1)] * 2
+    assert sorted(asked) == ["here", "there"]
     assert contradictions(run) == []

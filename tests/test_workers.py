@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import HTTPCookieProcessor, OpenerDirector, build_opener
 
+import psycopg
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
@@ -19,8 +20,10 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from runs import actions
 from runs.engine.presence import Presence
 from runs.engine.worker import Heart
+from runs.hints import postgres_parameters
 from runs.models import Run, RunStatus, WorkerProcess
 from tests.conftest import Installation, eventually, wait_for_line
 from tests.factories import a_lease, a_run
@@ -179,6 +182,22 @@ def test_a_worker_that_cannot_be_shown_keeps_its_leases_alive(
         with connection.schema_editor() as editor:
             editor.create_model(WorkerProcess)
     assert "this worker could not be shown" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks no rows")
+def test_a_row_that_somebody_holds_costs_no_other_run_its_lease(caplog: pytest.LogCaptureFixture) -> None:
+    leases = [a_lease(a_run()) for _ in range(3)]
+    Run.objects.update(lease_until=timezone.now())
+    held = Run.objects.get(pk=leases[1].run_id)
+    with psycopg.connect(**postgres_parameters()) as somebody:
+        somebody.execute("SELECT 1 FROM runs_run WHERE id = %s FOR UPDATE", [held.pk])
+        actions.heartbeat(leases)
+    extended = Run.objects.filter(lease_until__gt=timezone.now()).values_list("pk", flat=True)
+    assert set(extended) == {leases[0].run_id, leases[2].run_id}
+    assert f"the lease of run {held.pk} is not extended this time" in caplog.text
+    actions.heartbeat(leases)
+    assert Run.objects.filter(lease_until__gt=timezone.now()).count() == 3
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from runs import hints, jobs
 from runs.actions import cost_hours, group_commit, rows
 from runs.actions.errors import LeaseLost
 from runs.models import Event, Run, RunStatus, Step, event_hash
+from runs.models.in_force import HEAD
 from tools.policy import Policy
 
 # After these a run has got on: a worker that dies next begins a new count of takeovers.
@@ -57,6 +58,7 @@ class Change:
         self.now = now  # by the clock of the database, as soon as the run was locked
         self.has_budgets: bool | None = None  # as the ledger has seen it in this transaction
         self.rules: Policy | None = None  # in force, as this transaction last read them
+        self.rules_digest: str | None = None  # of what people wrote of them, where it was read with the run
         self._memory = memory or Memory()
         self._fields: set[str] = set()
         self._later: dict[Step, set[str]] = {}
@@ -196,11 +198,10 @@ def together(lease: Lease) -> Iterator[Change]:
     memory = lease.memory
     try:
         with shared_transaction():
-            memory.run, now = _as_it_is(lease)
-            memory.open = Change(memory.run, lease.owner, now, memory)
+            memory.open = _as_it_is(lease)
             yield memory.open
             memory.open.save()
-            memory.unsure = memory.run.last_event_hash
+            memory.unsure = memory.open.run.last_event_hash
         memory.unsure = ""
     except BaseException:
         memory.run = memory.steps = None  # what of it was committed has to be read
@@ -211,8 +212,10 @@ def together(lease: Lease) -> Iterator[Change]:
 
 def was_committed(lease: Lease) -> bool:
     """Whether the last change of this driver is there, although its commit ended with an error."""
-    hash_, lease.memory.unsure = lease.memory.unsure, ""
-    return bool(hash_) and Event.objects.filter(run=lease.run_id, hash=hash_).exists()
+    hash_ = lease.memory.unsure
+    found = bool(hash_) and Event.objects.filter(run=lease.run_id, hash=hash_).exists()
+    lease.memory.unsure = ""  # not before the database has answered
+    return found
 
 
 def driven(lease: Lease) -> tuple[Run, list[Step]]:
@@ -238,25 +241,36 @@ def database_now() -> datetime:
     return now.astimezone(UTC)
 
 
-def _as_it_is(lease: Lease) -> tuple[Run, datetime]:
-    """The locked row of the run and the time: the remembered one when nobody wrote since, else read anew."""
-    run = lease.memory.run
-    if run is not None:
+_LOOK = "SELECT last_event_hash, fence, lease_owner, clock_timestamp() FROM runs_run WHERE id = %s FOR UPDATE"
+# SQLite has one writer: what it answers holds until the transaction ends. On PostgreSQL budgets and rules are
+# asked for where their locks are taken.
+_LOOK_AT_ALL = (
+    "SELECT last_event_hash, fence, lease_owner, EXISTS (SELECT 1 FROM runs_budget), "
+    "COALESCE((SELECT digest FROM runs_policyhead WHERE id = %s), '') FROM runs_run WHERE id = %s"
+)
+
+
+def _as_it_is(lease: Lease) -> Change:
+    """A change of the locked run as it is now: the remembered row when nobody wrote since, else read anew."""
+    memory = lease.memory
+    if (run := memory.run) is not None:
         server = connection.vendor == "postgresql"
-        more, lock = (", clock_timestamp()", " FOR UPDATE") if server else ("", "")
         with connection.cursor() as cursor:
             cursor.execute(
-                f"SELECT last_event_hash, fence, lease_owner{more} FROM runs_run WHERE id = %s{lock}",  # noqa: S608
-                [lease.run_id],
+                _LOOK if server else _LOOK_AT_ALL, [lease.run_id] if server else [HEAD, lease.run_id]
             )
             row = cursor.fetchone()
         if row is not None and row[:3] == (run.last_event_hash, lease.fence, lease.owner):
-            return run, row[3].astimezone(UTC) if server else timezone.now()
-    lease.memory.steps = None
-    run = Run.objects.select_for_update().get(pk=lease.run_id)
+            if server:
+                return Change(run, lease.owner, row[3].astimezone(UTC), memory)
+            current = Change(run, lease.owner, timezone.now(), memory)
+            current.has_budgets, current.rules_digest = bool(row[3]), row[4]
+            return current
+    memory.steps = None
+    memory.run = run = Run.objects.select_for_update().get(pk=lease.run_id)
     if run.fence != lease.fence or run.lease_owner != lease.owner:
         raise LeaseLost(f"Run {run.request_id} is driven by {run.lease_owner or 'nobody'} now.")
-    return run, database_now()
+    return Change(run, lease.owner, database_now(), memory)
 
 
 def one_writer() -> AbstractContextManager[Any]:

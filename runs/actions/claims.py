@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
@@ -16,19 +17,21 @@ from runs.actions.change import (
     change,
     database_now,
     one_writer,
-    shared_transaction,
     stop_clock,
 )
 from runs.actions.settling import close_open_steps
 from runs.models import Run, RunStatus, Step, StepStatus
 
+logger = logging.getLogger(__name__)
+
+HELD_MILLISECONDS = 200  # so long a heartbeat waits for a row that somebody holds
 CLAIMABLE_STATUSES = (RunStatus.QUEUED, RunStatus.RUNNING)
 CLAIMABLE = Q(status__in=CLAIMABLE_STATUSES)
 
 
 def claim(run_id: int, owner: str) -> Lease | None:
     """Take the right to drive this run; None when somebody has it or there is nothing to do now."""
-    with shared_transaction():
+    with one_writer(), transaction.atomic():
         run = next(iter(Run.objects.select_for_update().filter(pk=run_id)), None)
         now = timezone.now()
         if (
@@ -70,13 +73,36 @@ def claimable(now: datetime, limit: int) -> list[int]:
 
 
 def heartbeat(leases: Iterable[Lease]) -> None:
-    """Extend these leases; one that was lost meanwhile stays lost."""
-    until = timezone.now() + timedelta(seconds=settings.AGENTOPS_LEASE_SECONDS)
+    """Extend these leases; one that was lost meanwhile stays lost.
+
+    No lease waits for another run whose row somebody holds: that one comes last, for a moment, or next time.
+    """
+    by_run = {lease.run_id: lease for lease in leases}
     with one_writer(), transaction.atomic():
-        for lease in leases:
-            Run.objects.filter(pk=lease.run_id, fence=lease.fence, lease_owner=lease.owner).update(
-                lease_until=until
-            )
+        free = Run.objects.select_for_update(skip_locked=True).filter(pk__in=by_run).order_by()
+        _extend([by_run.pop(run_id) for run_id in free.values_list("pk", flat=True)])
+    for lease in by_run.values():  # on SQLite there is none, or it was deleted
+        try:
+            with one_writer(), transaction.atomic():
+                _wait_only(HELD_MILLISECONDS)
+                _extend([lease])
+        except OperationalError as error:
+            logger.warning("the lease of run %s is not extended this time: %s", lease.run_id, error)
+
+
+def _extend(leases: Collection[Lease]) -> None:
+    until = timezone.now() + timedelta(seconds=settings.AGENTOPS_LEASE_SECONDS)
+    for lease in leases:
+        Run.objects.filter(pk=lease.run_id, fence=lease.fence, lease_owner=lease.owner).update(
+            lease_until=until
+        )
+
+
+def _wait_only(milliseconds: int) -> None:
+    """In this transaction, for a lock."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(milliseconds)])
 
 
 def still_held(leases: Collection[Lease]) -> set[Lease]:

@@ -235,7 +235,8 @@ def _any_budget(current: Change) -> bool:
     if current.has_budgets is None or connection.vendor != "sqlite":
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM runs_budget LIMIT 1")
-            current.has_budgets = _Seen.any = cursor.fetchone() is not None
+            current.has_budgets = cursor.fetchone() is not None
+    _Seen.any = current.has_budgets
     return current.has_budgets
 
 

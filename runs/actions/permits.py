@@ -21,7 +21,7 @@ def rules_now(lease: Lease, *, hold: bool = False) -> Policy:
     """
     current = lease.memory.open
     if current is None or current.rules is None or hold:
-        rules = policy_in_force(hold=hold)
+        rules = policy_in_force(hold=hold, digest=current.rules_digest if current else None)
         if current is not None:
             current.rules = rules
         return rules

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from itertools import batched
 from typing import Any
 
 from django.db import connection
@@ -31,6 +32,7 @@ PLAIN: dict[str, frozenset[type]] = {
     "ForeignKey": NUMBER,
     "BooleanField": YES_OR_NO,
 }
+AT_ONCE = 20  # rows of one statement
 NOTHING: frozenset[type] = frozenset({type(None)})
 
 
@@ -46,13 +48,11 @@ def insert(row: Model) -> None:
 
 def append(model: type[Model], rows: Sequence[Mapping[str, Any]]) -> None:
     """Store new rows of this table, given as columns with their values, whose keys nobody needs."""
-    if rows:
-        statement, fields = _insertion(model)
+    _, fields = _insertion(model)
+    for some in batched(rows, AT_ONCE, strict=False):
+        values = [_value(row[name], field, plain) for row in some for name, field, plain in fields]
         with connection.cursor() as cursor:
-            cursor.executemany(
-                statement,
-                [[_value(row[name], field, plain) for name, field, plain in fields] for row in rows],
-            )
+            cursor.execute(_insertion_of(model, len(some)), values)
 
 
 def update(row: Model, names: Collection[str]) -> None:
@@ -85,6 +85,13 @@ def _insertion(model: type[Model]) -> tuple[str, Fields]:
     columns = ", ".join(f'"{field.column}"' for field in fields)
     places = ", ".join(["%s"] * len(fields))
     return f'INSERT INTO "{model._meta.db_table}" ({columns}) VALUES ({places})', _planned(fields)  # noqa: S608
+
+
+@cache
+def _insertion_of(model: type[Model], rows: int) -> str:
+    """One statement for several rows: between two statements another thread may take the interpreter."""
+    statement, fields = _insertion(model)
+    return statement + f", ({', '.join(['%s'] * len(fields))})" * (rows - 1)
 
 
 @cache

@@ -68,11 +68,11 @@ def _advance_to_the_end(driver: Driver, should_stop: Callable[[], bool]) -> None
     record: Record | None = None
     while True:
         try:
+            if actions.was_committed(driver.lease):
+                record = None
             act = driver.advance(record, should_stop)
         except UNREACHABLE as error:
             patience.wait(error, record)
-            if driver.was_committed():
-                record = None
             continue
         if act is None:
             return
@@ -101,27 +101,20 @@ class Driver:
     """
 
     def __init__(self, lease: Lease) -> None:
-        self._lease = lease
+        self.lease = lease
         self._counted: int | None = None  # tokens of the next prompt by the API's own count
         self.is_counting = False  # the act that comes next only asks for that, and nothing has begun
-
-    def was_committed(self) -> bool:
-        """Whether the last transaction is there although it ended with an error; asked when in doubt."""
-        try:
-            return actions.was_committed(self._lease)
-        except UNREACHABLE:
-            return False
 
     def advance(self, record: Record | None, should_stop: Callable[[], bool]) -> Act | None:
         """Record what the last act brought and decide up to the next one; None when there is none."""
         while True:
             try:
-                with actions.together(self._lease):
+                with actions.together(self.lease):
                     if record is not None and record.store() is Standing.OVER:
                         return None
                     return self._next_act(should_stop)
             except actions.BudgetUsedUp as full:  # another run was faster: it is decided again
-                logger.info("run %s decides again: %s", self._lease.run_id, full)
+                logger.info("run %s decides again: %s", self.lease.run_id, full)
                 if self._store_alone(record) is Standing.OVER:
                     return None
                 record = None
@@ -142,7 +135,7 @@ class Driver:
         if record is None:
             return None
         try:
-            with actions.together(self._lease):
+            with actions.together(self.lease):
                 return record.store()
         except actions.LeaseLost:
             record.when_lost()
@@ -150,13 +143,13 @@ class Driver:
 
     def _next_act(self, should_stop: Callable[[], bool]) -> Act | None:
         while not should_stop():
-            run, steps = actions.driven(self._lease)
+            run, steps = actions.driven(self.lease)
             begun = self._begin(run, steps, self._decide(run, steps))
             if begun is Standing.OVER:
                 return None
             if begun is not Standing.GO_ON:
                 return begun
-        actions.hand_back(self._lease)
+        actions.hand_back(self.lease)
         return None
 
     def _decide(self, run: Run, steps: list[Step]) -> moves.Move:
@@ -184,7 +177,7 @@ class Driver:
         if self.is_counting:
             return self._count(run, steps)
         self._counted = None
-        return begin(self._lease, run, steps, move)
+        return begin(self.lease, run, steps, move)
 
 
 def begin(lease: Lease, run: Run, steps: list[Step], move: moves.Move) -> Act | Standing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ class RunTable:
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
+        self._claiming = threading.Lock()  # else all threads would go for the same run, the oldest
 
     def serve(self) -> None:
         """Begin runs until the worker is stopping; see Source."""
@@ -53,10 +55,10 @@ class RunTable:
                 self._begin()
 
     def _begin(self) -> None:
-        free = self._worker.free
-        for run_id in actions.claimable(timezone.now(), free) if free else ():
-            if (lease := actions.claim(run_id, self._worker.name)) is not None:
-                self._worker.begin(self._one_after_another(lease))
+        while self._worker.free and not self._worker.stopping.is_set():
+            if (lease := self._next()) is None:
+                return
+            self._worker.begin(self._one_after_another(lease))
 
     def _one_after_another(self, lease: Lease | None) -> Iterator[Lease]:
         """This lease, then those of runs that still wait: their thread keeps its connection meanwhile."""
@@ -66,10 +68,11 @@ class RunTable:
 
     def _next(self) -> Lease | None:
         """The next run that waits; another one when somebody was faster, because nothing would tell of it."""
-        while not self._worker.stopping.is_set():
-            waiting = actions.claimable(timezone.now(), 1)
-            if not waiting:
-                return None
-            if (lease := actions.claim(waiting[0], self._worker.name)) is not None:
-                return lease
-        return None
+        with self._claiming:
+            while not self._worker.stopping.is_set():
+                waiting = actions.claimable(timezone.now(), 1)
+                if not waiting:
+                    return None
+                if (lease := actions.claim(waiting[0], self._worker.name)) is not None:
+                    return lease
+            return None

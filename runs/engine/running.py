@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from dataclasses import dataclass
 from functools import partial
 from queue import Empty, SimpleQueue
 
-from django.db import connections
+from django.db import connection, connections
 
 from runs import actions, pool
 from runs.actions import Lease
 from runs.engine import reconciling
 from runs.engine.acts import Record
 from runs.engine.lease_watch import watch
-from runs.models import Step
+from runs.engine.patience import UNREACHABLE
+from runs.models import Step, StepStatus
 from tools import boundary
 from tools.base import Outcome, Tool, ToolContext
+
+logger = logging.getLogger(__name__)
 
 READ_THREADS = 8  # reads of one turn that are under way at once
 
@@ -49,19 +53,52 @@ def run(lease: Lease, calls: list[Started]) -> Record:
         threading.Thread(
             target=_work, args=(lease, waiting, done, given_up), name="call", daemon=True
         ).start()
+    kept: list[tuple[Step, Record]] = []  # those that could not be stored yet
     try:
         for left in range(len(calls) - 1, -1, -1):
             call, outcome = done.get()
             if isinstance(outcome, BaseException):
                 raise outcome
-            record = _record(lease, call, outcome)
-            if not left:
-                return record
-            record.store()
-            pool.give_back()
+            kept.append((call.step, _record(lease, call, outcome)))
+            if left and _stored(lease, kept):
+                kept = []
     finally:
         given_up.set()
-    raise AssertionError("there is always a last call")
+    return kept[0][1] if len(kept) == 1 else _record_of_all(lease, kept)
+
+
+def _stored(lease: Lease, kept: list[tuple[Step, Record]]) -> bool:
+    """Store what came back; false when the database does not answer now. Then it is stored with the next."""
+    try:
+        if len(kept) == 1:
+            kept[0][1].store()
+        else:
+            with actions.together(lease):
+                _store_missing(lease, kept)
+    except UNREACHABLE as error:
+        logger.warning("results of run %s are kept, the database does not answer: %s", lease.run_id, error)
+        lease.memory.unsure = ""  # whether it was stored all the same is seen by the rows
+        connection.close()
+        return False
+    finally:
+        pool.give_back()
+    return True
+
+
+def _record_of_all(lease: Lease, kept: list[tuple[Step, Record]]) -> Record:
+    def when_lost() -> None:
+        for _, record in kept:
+            record.when_lost()
+
+    return Record(partial(_store_missing, lease, kept), when_lost)
+
+
+def _store_missing(lease: Lease, kept: list[tuple[Step, Record]]) -> None:
+    """Within a transaction of the driver: store those of these that the rows do not have."""
+    _, steps = actions.driven(lease)
+    for step, record in kept:
+        if steps[step.seq - 1].status == StepStatus.EXECUTING:
+            record.store()
 
 
 def _work(

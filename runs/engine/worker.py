@@ -91,7 +91,7 @@ class Heart:
             if self._presence is not None:
                 self._presence.show(len(leases))
             pool.give_back()
-        except UNREACHABLE as error:
+        except Exception as error:  # whatever it is: with this thread all leases of the process would end
             logger.warning("heartbeat failed, trying again: %s", error)
             connections.close_all()
 

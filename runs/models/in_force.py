@@ -19,27 +19,34 @@ class _ChangedMeanwhile(Exception):
     """Between two statements somebody changed a rule."""
 
 
-def policy_in_force(*, hold: bool = False) -> Policy:
+def policy_in_force(*, hold: bool = False, digest: str | None = None) -> Policy:
     """The rules in force and the grants that can be used now, by the clock of the database.
 
     One query while nothing changed, and one more while there are grants. With `hold`, inside a transaction,
-    nobody changes a rule until it ends.
+    nobody changes a rule until it ends. `digest` is that of the head where a transaction that keeps everybody
+    else from writing has read it: it need not be read again.
     """
+    while True:
+        digest = _digest(hold=hold) if digest is None else digest
+        try:
+            policy = _of_digest(digest) if digest else CODE_ONLY
+        except _ChangedMeanwhile:
+            digest = None
+            continue
+        return _with_usable_grants(policy)
+
+
+def _digest(*, hold: bool) -> str:
+    """The digest of what people wrote; "" when there are no rules of theirs."""
     lock = " FOR SHARE" if hold and connection.vendor == "postgresql" else ""
     while True:
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT digest FROM runs_policyhead WHERE id = {HEAD}{lock}")  # noqa: S608
             row = cursor.fetchone()
-        if row is None and lock:  # before the first rule there is no row to hold
-            PolicyHead.objects.bulk_create(
-                [PolicyHead(pk=HEAD, digest="", rules="[]")], ignore_conflicts=True
-            )
-            continue
-        try:
-            policy = _of_digest(row[0]) if row and row[0] else CODE_ONLY
-        except _ChangedMeanwhile:
-            continue
-        return _with_usable_grants(policy)
+        if row is not None or not lock:
+            return row[0] if row else ""
+        # Before the first rule there is no row to hold.
+        PolicyHead.objects.bulk_create([PolicyHead(pk=HEAD, digest="", rules="[]")], ignore_conflicts=True)
 
 
 def usable_grants() -> QuerySet[PolicyRule]:
