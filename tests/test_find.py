@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.contrib.auth.models import User
@@ -22,7 +23,7 @@ from runs import actions, fulltext, tokens
 from runs.actions import ActionError
 from runs.actions.change import change
 from runs.actions.indexing import Indexer, rebuild_index
-from runs.models import Run, RunStatus, RunTag, SavedSearch, SearchState, Step
+from runs.models import Run, RunNote, RunStatus, RunTag, SavedSearch, SearchState, Step
 from runs.reading import finding
 from runs.reading.completion import complete
 from runs.reading.excerpts import excerpt, pattern, read_hits
@@ -298,6 +299,32 @@ def test_counts_of_filters_are_bounded(many: list[Run], monkeypatch: pytest.Monk
     shown = {facet.value: facet.shown for facet in read_facets(RunQuery(), now=timezone.now()).statuses}
     assert shown["succeeded"] == "30+"
     assert shown["running"] == "12"
+
+
+def test_what_runs_have_and_are_is_counted_and_narrows_the_search(page: Client) -> None:
+    def beside(address: str) -> dict[str, tuple[str, str]]:
+        """By value of a filter: its count, and the search that a click leads to."""
+        html = page.get(address).content.decode()
+        links = re.findall(r'href="(/\?[^"]*)"[^>]*>(\w+)<span class="n">([\d,+]+)<', html)
+        return {value: (count, link.replace("&amp;", "&")) for link, value, count in links}
+
+    def search(address: str) -> str:
+        return parse_qs(urlsplit(address).query)["q"][0]
+
+    lease, _, _ = a_waiting_call(a_run("asks"))
+    ended, noted = a_run("over"), a_run("noted")
+    actions.cancel_run(run_id=ended.pk, actor="olga")
+    for pk in (noted.pk, lease.run_id):
+        RunNote.objects.create(run_id=pk, text="Look at this.", written_by="olga")
+    shown = beside("/?q=")
+    counts = {name: shown[name][0] for name in ("approval", "note", "open", "ended")}
+    assert counts == {"approval": "1", "note": "2", "open": "2", "ended": "1"}
+    assert not {"unknown", "fork", "simulated", "live"} & shown.keys(), "none has them, or all"
+    narrowed = beside(shown["note"][1])
+    assert narrowed["note"][0] == "2" and narrowed["approval"][0] == "1"
+    both = narrowed["approval"][1]
+    assert search(both) == "has:note has:approval" and found(search(both)) == [lease.run_id]
+    assert search(beside(both)["note"][1]) == "has:approval"
 
 
 # ----------------------------------------------------------------- index

@@ -18,6 +18,7 @@ from pytest_django.fixtures import DjangoAssertNumQueries
 
 from runs import actions
 from runs.models import Approval, Run, RunStatus, Step
+from runs.reading import tool_report
 from runs.reading.agent_report import read_agent, read_agents
 from runs.reading.costs import find_period
 from runs.reading.failures import fingerprint_of, pattern_of, read_failures
@@ -146,7 +147,10 @@ def test_percentiles_are_values_that_occurred() -> None:
 
 @pytest.mark.django_db
 def test_a_tool_shows_how_it_is_called_and_what_nobody_uses(
-    page: Client, second_operator: User, django_assert_max_num_queries: DjangoAssertNumQueries
+    page: Client,
+    second_operator: User,
+    django_assert_max_num_queries: DjangoAssertNumQueries,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = a_long_run(60)
     calls = Step.objects.filter(run=run, name="get_metrics")
@@ -159,7 +163,7 @@ def test_a_tool_shows_how_it_is_called_and_what_nobody_uses(
     metrics = tallies["get_metrics"]
     assert (metrics.calls, metrics.failed, metrics.median, metrics.kinds) == (40, 1, "300 ms", {"timeout": 1})
     assert tallies["search_logs"].calls == 0
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(6):
         tool = read_tool("get_metrics", WEEK, now=now)
     assert tool is not None
     uses = {use.name: use for use in tool.arguments}
@@ -168,6 +172,9 @@ def test_a_tool_shows_how_it_is_called_and_what_nobody_uses(
     assert (tool.looked_at, len(tool.recent_errors)) == (40, 1)
     html = html_of(page, "/tools/get_metrics/")
     assert "never" in html and "reads-are-free" in html and "input_schema" in html
+    assert "among the newest" not in html
+    monkeypatch.setattr(tool_report, "MOST_CALLS", 25)
+    assert "among the newest 25 of all tools" in html_of(page, "/tools/get_metrics/")
     assert "get_metrics" in html_of(page, "/tools/")
     assert page.get("/tools/no_such_tool/").status_code == 404
 

@@ -118,6 +118,26 @@ def test_a_step_among_very_many_events_shows_its_own(
         assert re.findall(r'"data">call\.(\w+)<', panel) == ["proposed", "noted", "allowed", "finished"]
 
 
+def test_steps_of_parents_that_work_at_the_same_time_stand_each_inside_its_own(page: Client) -> None:
+    """1 and 2 are open together, 4 began inside 3, and 8 comes back to 1 long after others began."""
+    run = a_long_run(9)
+    parents = {3: 1, 4: 3, 5: 2, 6: 4, 7: 2, 8: 1}
+    for step in run.steps.all():
+        parent = run.steps.filter(seq=parents.get(step.seq)).first()
+        Step.objects.filter(pk=step.pk).update(parent=parent)
+    open_ones: list[int | None] = []
+    drawn: dict[int, int | None] = {}
+    listed = html_of(page, run.get_absolute_url()).split('id="rows-1"')[1]
+    for match in re.finditer(r'</ol>|<ol id="inside-(\d+)"|id="row-(\d+)"', listed):
+        if match[1]:
+            open_ones.append(int(match[1]))
+        elif match[2]:
+            drawn[int(match[2])] = open_ones[-1] if open_ones else None
+        elif open_ones:
+            open_ones.pop()
+    assert drawn == {seq: parents.get(seq) for seq in range(1, 10)}
+
+
 # ------------------------------------------------------------- conversation
 
 

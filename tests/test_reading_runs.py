@@ -188,6 +188,20 @@ def test_a_live_run_is_followed_until_the_reader_scrolls_away(
     assert seqs == list(range(1, last + 1))
 
 
+def test_numbers_about_many_runs_are_read_again(page: Page, write: Callable[[str], str]) -> None:
+    write("long 60 failed")
+    page.clock.install()
+    page.goto("/errors/")
+    live(page)
+    group = page.locator(".error-groups > li").filter(has_text="No answer within")
+    count = int(group.locator(".n b").inner_text().replace(",", ""))
+    group.locator("summary").click()
+    write("long 60 failed")
+    page.clock.fast_forward(31_000)
+    expect(group.locator(".n b")).to_have_text(f"{count + 1:,}")
+    expect(group.locator("details")).to_have_attribute("open", "")
+
+
 def test_nothing_is_missing_after_the_server_was_killed(
     browser: Browser, page: Page, served: tuple[Installation, Writer, str], write: Callable[[str], str]
 ) -> None:

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from django.db import connection
-from django.db.models import Count
+from django.db.models import Case, Count, Exists, OuterRef, When
 
-from runs.models import Run, RunTag
+from runs.models import Approval, Run, RunNote, RunTag, Step, StepStatus
 from runs.reading.finding import Finder
+from runs.reading.language import Query, Term
 from runs.reading.places import NEWEST
 from runs.reading.runs import RunQuery
 
 CAP = 1_000  # runs that are counted
 CAP_WALKED = 200  # where their steps have to be looked up
 MOST_TAGS = 8
+TRAITS: dict[str, dict[str, Callable[[dict[str, Any]], bool]]] = {
+    "has": {
+        "approval": lambda kind: kind["has_approval"],
+        "note": lambda kind: kind["has_note"],
+        "unknown": lambda kind: kind["has_unknown"],
+    },
+    "is": {
+        "open": lambda kind: kind["is_open"],
+        "ended": lambda kind: not kind["is_open"],
+        "simulated": lambda kind: kind["simulated"],
+        "live": lambda kind: not kind["simulated"],
+        "fork": lambda kind: kind["is_fork"],
+    },
+}
 STATUSES = ("waiting", "running", "queued", "paused", "succeeded", "stopped", "failed", "cancelled")
 
 
@@ -42,49 +58,95 @@ class Facets:
     statuses: tuple[Facet, ...]
     agents: tuple[Facet, ...]
     tags: tuple[Facet, ...]
+    has: tuple[Facet, ...]
+    is_: tuple[Facet, ...]
+
+    @property
+    def traits(self) -> tuple[tuple[str, tuple[Facet, ...]], ...]:
+        """What runs have and are, with the heading of each."""
+        return tuple((name, facets) for name, facets in (("Has", self.has), ("Is", self.is_)) if facets)
 
 
 def read_facets(query: RunQuery, *, now: datetime) -> Facets:
-    """Counts per status, agent and tag: of all runs up to CAP each, of a search among its newest runs."""
+    """Counts per status, agent and tag: of all runs up to CAP each, of a search among its newest runs.
+
+    What runs have and are is counted among the newest ones; a value that all of them or none of them have
+    is no help and left out.
+    """
     rest = query.query.without("status").without("agent").without("tag")
     if query.error is not None:
-        return Facets((), (), ())
+        return Facets((), (), (), (), ())
     asked = query.asking(rest)
     pks: Any
     if not rest:
         # In the query itself: a thousand keys back and forth take longer than finding them.
         newest = Run.objects.order_by("-created_at", "-pk")
-        pks, capped = newest.values("pk")[:CAP], False
+        pks, most, capped = newest.values("pk")[:CAP], CAP, False
     else:
         most = CAP_WALKED if asked.conditions.has_text else CAP
         pks = Finder(asked.conditions, NEWEST, now=now, windows=1).find(most).pks
         capped = len(pks) >= most
-    rows = list(
-        Run.objects.filter(pk__in=pks).order_by().values_list("status", "agent").annotate(n=Count("pk"))
-    )
-    by_status = {**dict.fromkeys(STATUSES, 0), **_sums(rows, 0, 1, query.query.of("agent"))}
-    by_agent = {**dict.fromkeys(query.query.of("agent"), 0), **_sums(rows, 1, 0, query.query.of("status"))}
+    kinds = _kinds(pks)
+    statuses, agents = query.query.of("status"), query.query.of("agent")
+    by_status = {**dict.fromkeys(STATUSES, 0), **_sums(kinds, "status", ("agent", agents))}
+    by_agent = {**dict.fromkeys(agents, 0), **_sums(kinds, "agent", ("status", statuses))}
     if not rest and not query.query.terms:
         by_status |= _counted("status", list(by_status))
         by_agent |= _counted("agent", list(by_agent))
     tags = RunTag.objects.filter(run__in=pks).order_by().values_list("name").annotate(n=Count("pk"))
     by_tag = {**dict.fromkeys(query.query.of("tag"), 0), **dict(tags.order_by("-n", "name")[:MOST_TAGS])}
+    shown = [one for one in kinds if _is_of(one, "status", statuses) and _is_of(one, "agent", agents)]
+    is_more = sum(one["n"] for one in kinds) >= most
     return Facets(
         tuple(_facet(query, "status", value, by_status[value], capped) for value in STATUSES),
         tuple(_facet(query, "agent", value, by_agent[value], capped) for value in sorted(by_agent)),
         tuple(_facet(query, "tag", value, count, capped) for value, count in by_tag.items()),
+        _traits(query, "has", shown, is_more),
+        _traits(query, "is", shown, is_more),
     )
 
 
-def _sums(
-    rows: list[tuple[str, str, int]], column: int, other: int, wanted: tuple[str, ...]
-) -> dict[str, int]:
-    """Per value of one column, of rows whose other column is wanted."""
+def _kinds(pks: Any) -> list[dict[str, Any]]:
+    """How many of these runs, as `n`, there are of each status, agent and set of traits: one query."""
+    runs = Run.objects.filter(pk__in=pks).order_by().values("status", "agent", "simulated")
+    traits = {
+        "has_approval": Exists(Approval.objects.filter(run=OuterRef("pk"))),
+        "has_note": Exists(RunNote.objects.filter(run=OuterRef("pk"))),
+        "has_unknown": Exists(Step.objects.filter(run=OuterRef("pk"), status=StepStatus.UNKNOWN)),
+        "is_open": Case(When(ended_at__isnull=True, then=True), default=False),
+        "is_fork": Case(When(parent_run__isnull=False, then=True), default=False),
+    }
+    counted: Any = runs.annotate(**traits).annotate(n=Count("pk"))
+    return list(counted)
+
+
+def _is_of(kind: dict[str, Any], column: str, wanted: tuple[str, ...]) -> bool:
+    return not wanted or kind[column] in wanted
+
+
+def _sums(kinds: list[dict[str, Any]], column: str, other: tuple[str, tuple[str, ...]]) -> dict[str, int]:
+    """Per value of one column, of runs whose other column is wanted."""
     sums: dict[str, int] = {}
-    for row in rows:
-        if not wanted or row[other] in wanted:
-            sums[str(row[column])] = sums.get(str(row[column]), 0) + row[2]
+    for kind in kinds:
+        if _is_of(kind, *other):
+            sums[kind[column]] = sums.get(kind[column], 0) + kind["n"]
     return sums
+
+
+def _traits(query: RunQuery, name: str, kinds: list[dict[str, Any]], is_more: bool) -> tuple[Facet, ...]:
+    """What some of these runs have or are and others are not. One more of them narrows the search further."""
+    total = sum(kind["n"] for kind in kinds)
+    facets = []
+    for value, fits in TRAITS[name].items():
+        count = sum(kind["n"] for kind in kinds if fits(kind))
+        terms = query.query.terms
+        asking = [term for term in terms if term.field == name and not term.negated and value in term.values]
+        if asking or 0 < count < total:
+            others = tuple(term for term in terms if term not in asking)
+            changed = Query(others if asking else (*others, Term(name, (value,))))
+            address = query.asking(changed).address
+            facets.append(Facet(value, count, bool(asking), address, is_more and count > 0))
+    return tuple(facets)
 
 
 def _counted(column: str, values: list[str]) -> dict[str, int]:

@@ -106,6 +106,8 @@ class ToolPage:
     arguments: tuple[ArgumentUse, ...]
     looked_at: int
     recent_errors: tuple[Step, ...]
+    most_calls: int  # of all tools that are looked at
+    is_cut: bool  # there were more in the period
 
     @property
     def describes_arguments(self) -> bool:
@@ -126,7 +128,7 @@ def read_tools(period: Period, *, now: datetime) -> list[ToolTally]:
 
 
 def read_tool(name: str, period: Period, *, now: datetime) -> ToolPage | None:
-    """One tool, or None when there is none of this name and it was never called: five queries."""
+    """One tool, or None when there is none of this name and it was never called: six queries."""
     tool = registry.find(name)
     tally = ToolTally(name, tool)
     recent = _calls(period, now).values("pk")[:MOST_CALLS]
@@ -141,6 +143,7 @@ def read_tool(name: str, period: Period, *, now: datetime) -> ToolPage | None:
     newest = mine.order_by("-counted_at")
     texts = newest.annotate(size=Length("result")).values_list("arguments", "size")[:MOST_OF_ONE]
     given, sizes, looked_at = _arguments(texts)
+    is_cut = _calls(period, now).values("pk")[MOST_CALLS : MOST_CALLS + 1].exists()
     return ToolPage(
         tally=tally,
         period=period,
@@ -151,6 +154,8 @@ def read_tool(name: str, period: Period, *, now: datetime) -> ToolPage | None:
         sizes=draw_histogram("Size of a result", sizes, characters),
         arguments=_uses(tool, given, looked_at) if tool else (),
         looked_at=looked_at,
+        most_calls=MOST_CALLS,
+        is_cut=is_cut,
         recent_errors=tuple(
             newest.filter(status__in=["failed", "unknown"])
             .select_related("run")

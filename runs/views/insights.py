@@ -9,7 +9,7 @@ from django.utils import timezone
 from runs.reading.agent_report import read_agent, read_agents
 from runs.reading.costs import PERIODS, find_period
 from runs.reading.failures import read_failures
-from runs.reading.tool_report import read_tool, read_tools
+from runs.reading.tool_report import MOST_CALLS, read_tool, read_tools
 from runs.views.errors import allow
 
 READ = ("GET", "HEAD")
@@ -39,7 +39,13 @@ def tools(request: HttpRequest) -> HttpResponse:
     """All tools, with how they are called and how they answer."""
     period = find_period(request.GET.get("period", ""))
     tallies = read_tools(period, now=timezone.now())
-    context = {"tallies": tallies, "period": period, "periods": PERIODS, "tab": "tools"}
+    context = {
+        "tallies": tallies,
+        "most_calls": MOST_CALLS,
+        "period": period,
+        "periods": PERIODS,
+        "tab": "tools",
+    }
     return render(request, "agents/tools.html", context)
 
 

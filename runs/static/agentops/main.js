@@ -7,6 +7,7 @@ import "./complete.js";
 import "./sections.js";
 import "./trace.js";
 import "./jumps.js";
+import "./reports.js";
 import "./copying.js";
 import "./keys.js";
 import "./notify.js";
