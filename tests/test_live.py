@@ -22,7 +22,7 @@ from django.utils import timezone
 from agentops.asgi import application
 from runs import actions, watching
 from runs.actions.indexing import Indexer
-from runs.models import Approval, Run, RunStatus
+from runs.models import Approval, Budget, Run, RunStatus
 from runs.reading.runs import newest_cursor
 from tests.factories import a_lease, a_question, a_run, a_turn, a_waiting_call, an_attempt
 
@@ -280,6 +280,13 @@ async def test_a_budget_that_is_set_elsewhere_and_what_is_spent_of_it_appear(coo
         await do(actions.allow_call)(lease, step.seq, rule="reads")
         await do(actions.start_call)(lease, step.seq, tool_version=step.tool_version)
         await page.hear("budgets", "1 of 50")
+        budget = (await do(Budget.objects.get)()).pk
+    async with open_page(f"/live/budgets/{budget}/", cookie) as page:
+        await page.hear("budget", "1 of 50")
+        assert "No run had to stop for it" in await page.hear("rest")
+        assert "<polyline" in await page.hear("charts")
+        await do(actions.remove_budget)(budget_id=budget, actor="dana")
+    assert await closing_code(f"/live/budgets/{budget}/", cookie) == 4404
 
 
 @pytest.mark.parametrize("path", ["/live/", "/live/runs/", "/live/approvals/"])

@@ -218,6 +218,6 @@ def test_a_vote_sent_without_a_session_comes_back_to_its_card(client: Client, op
         "/approvals/7/edit/": "/approvals/7/edit/",
         "/policy/3/enable": "/policy/3/",
         "/relapses/3/taken": "/",
-        "/budgets/3/remove": "/budgets/",
+        "/budgets/3/remove": "/budgets/3/",
     }.items():
         assert client.get("/sign-in/", {"next": sent_to})["Location"] == page

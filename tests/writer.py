@@ -47,6 +47,9 @@ class Writing:
             reference="INC-1", title="Pool", severity=Severity.SEV2, summary="Full.", dedup_key="k",
             request_id=str(finished.request_id), services=["api"], evidence_ids=["ev_02"],
         )  # fmt: skip
+        budget = actions.set_budget(
+            actor=name, scope="installation", period="week", limits={"cost_usd": "5", "tool_calls": "50"}
+        )
         page = finished.get_absolute_url()
         addresses = [
             "/", "/runs/new", page, f"{page}?step=50&find=look", f"{page}?view=conversation",
@@ -55,7 +58,8 @@ class Writing:
             "/approvals/unknown/", "/approvals/decided/", "/notifications/", "/notifications/new",
             "/notifications/deliveries/", "/agents/", "/agents/incident/", "/tools/", "/tools/get_metrics/",
             "/errors/", f"/runs/compare/?left={finished.pk}&right={waiting.pk}", "/runs/compare/",
-            "/costs/", "/budgets/", "/tickets/", "/tickets/INC-1/", "/workers/", "/sign-in/",
+            f"/budgets/{budget.pk}/", "/costs/", "/budgets/", "/tickets/", "/tickets/INC-1/", "/workers/",
+            "/sign-in/",
         ]  # fmt: skip
         return " ".join(addresses)
 

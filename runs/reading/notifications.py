@@ -34,6 +34,12 @@ class DeliveryRow:
         return messages.title(self.delivery.notice, self.delivery.said)
 
     @property
+    def budget(self) -> int | None:
+        """The number of the budget it tells of, if it does."""
+        number: int | None = self.delivery.said.get("budget")
+        return number
+
+    @property
     def badge(self) -> str:
         return SHOWN[self.delivery.state]
 
