@@ -24,6 +24,7 @@ from runs.actions.errors import ActionError
 from runs.hints import NO_RUN, announce
 from runs.models import CONTEXTS, PriceChange, PriceOverride, Repricing, RepricingState, WhatHappened
 from runs.models.charge import PRICES
+from runs.models.prices_in_force import look
 
 SMALLEST = Decimal("0.0001")  # a price has four decimals: one token then costs a whole number of FRACTIONs
 LARGEST = Decimal(1_000_000)
@@ -179,6 +180,7 @@ def _store(
         reason=reason.strip(),
         at=override.set_at,
     )
+    transaction.on_commit(look)
     announce(NO_RUN)
 
 
