@@ -38,7 +38,7 @@ PRICE_WORDS = {
     "web_search": "a thousand web searches",
 }
 _NAME = re.compile(r"[!-~]{1,128}", re.ASCII)
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?Z?", re.ASCII)
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?Z?", re.ASCII)
 
 
 class InvalidPrice(ActionError):
