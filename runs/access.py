@@ -42,6 +42,15 @@ def may_set_budgets(user: User | AnonymousUser) -> Permission:
     )
 
 
+def may_set_prices(user: User | AnonymousUser) -> Permission:
+    """May this person set prices, and reprice what was charged?"""
+    if user.has_perm("runs.price"):
+        return YES
+    return Permission(
+        False, "You may look but not set prices. Ask an administrator for the permission “price”."
+    )
+
+
 def may_decide(user: User | AnonymousUser) -> Permission:
     """May this person approve and reject tool calls at all?"""
     if user.has_perm("runs.decide"):

@@ -33,7 +33,7 @@ from runs.claude.simulator import handler
 from runs.claude.simulator.answer import Answer, Call
 from runs.engine import model
 from runs.engine.drive import drive
-from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
+from runs.models import Approval, ApprovalState, Charge, Run, RunStatus, Step, StepKind, StepStatus
 from runs.reading.invariants import contradictions
 from tools import threads
 from tools.base import (
@@ -343,6 +343,7 @@ def skip_the_wait(run: Run) -> None:
     earlier = timezone.now() - timedelta(hours=1)
     Step.objects.filter(run=run, status=StepStatus.EXECUTING).update(begun_at=earlier)
     Step.objects.filter(run=run, status=StepStatus.FAILED).update(ended_at=earlier)
+    Charge.objects.filter(run=run, failed=True).update(at=earlier)
     Run.objects.filter(pk=run.pk).update(retry_at=earlier)
 
 

@@ -23,7 +23,7 @@ from runs.actions import Lease, LeaseLost
 from runs.engine import model
 from runs.engine.acts import Record
 from runs.engine.drive import Driver
-from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
+from runs.models import Approval, ApprovalState, Charge, Run, RunStatus, Step, StepKind, StepStatus
 from runs.reading.invariants import contradictions
 from tests.factories import a_run
 from tools.models import WorldAction
@@ -222,6 +222,7 @@ class Story:
         if self._run.retry_at is not None:
             earlier = timezone.now() - timedelta(hours=1)
             Step.objects.filter(run=self._run, status=StepStatus.FAILED).update(ended_at=earlier)
+            Charge.objects.filter(run=self._run, failed=True).update(at=earlier)
             Run.objects.filter(pk=self._run.pk).update(retry_at=earlier)
         for approval in Approval.objects.filter(run=self._run, state=ApprovalState.PENDING):
             self._settle(approval, next(self._said))

@@ -20,7 +20,7 @@ from runs.engine import model
 from runs.engine.acts import Record
 from runs.engine.drive import Driver, drive, situation
 from runs.engine.lease_watch import LeaseWatch
-from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
+from runs.models import Approval, ApprovalState, Charge, Run, RunStatus, Step, StepKind, StepStatus
 from tests.factories import a_lease, a_run, a_turn, perform
 from tools import registry
 from tools.base import Result as ToolResult
@@ -43,6 +43,7 @@ def drive_to_the_end(run: Run, voter: User | None = None, verdict: str = "approv
             # Only the waiting is skipped: the attempts look as if they were made long ago.
             earlier = timezone.now() - timedelta(hours=1)
             Step.objects.filter(run=run, status=StepStatus.FAILED).update(ended_at=earlier)
+            Charge.objects.filter(run=run, failed=True).update(at=earlier)
             Run.objects.filter(pk=run.pk).update(retry_at=earlier)
         for approval in Approval.objects.filter(run=run, state=ApprovalState.PENDING):
             assert voter is not None

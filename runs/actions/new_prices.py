@@ -102,7 +102,10 @@ def _of_run(entries: list[Charge], known: _Known) -> RunChanges:
         if _units(new) == _units(old):
             continue
         changes.corrections.append(Correction(entry, new))
-        changes.facts.append([entry.pk, entry.step_id, entry.number, entry.amount, _said(old), _said(new)])
+        used = [getattr(entry, name) for name in USAGE]
+        changes.facts.append(
+            [entry.pk, entry.step_id, entry.number, used, entry.amount, _said(old), _said(new)]
+        )
     return changes
 
 

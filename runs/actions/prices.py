@@ -24,6 +24,7 @@ from runs.actions.errors import ActionError
 from runs.hints import NO_RUN, announce
 from runs.models import CONTEXTS, PriceChange, PriceOverride, Repricing, RepricingState, WhatHappened
 from runs.models.charge import PRICES
+from runs.models.prices_in_force import look
 
 SMALLEST = Decimal("0.0001")  # a price has four decimals: one token then costs a whole number of FRACTIONs
 LARGEST = Decimal(1_000_000)
@@ -37,7 +38,7 @@ PRICE_WORDS = {
     "web_search": "a thousand web searches",
 }
 _NAME = re.compile(r"[!-~]{1,128}", re.ASCII)
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d)?)?Z?", re.ASCII)
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?Z?", re.ASCII)
 
 
 class InvalidPrice(ActionError):
@@ -179,6 +180,7 @@ def _store(
         reason=reason.strip(),
         at=override.set_at,
     )
+    transaction.on_commit(look)
     announce(NO_RUN)
 
 

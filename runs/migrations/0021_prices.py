@@ -247,5 +247,13 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        migrations.AddIndex(
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("unpriced_calls__gt", 0)),
+                fields=["-created_at", "-id"],
+                name="run_unpriced",
+            ),
+        ),
         migrations.RunPython(name_contexts, migrations.RunPython.noop, elidable=True),
     ]

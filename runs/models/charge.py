@@ -123,6 +123,12 @@ class Charge(models.Model):
         return None if self.amount is None else Decimal(self.amount) / FRACTION
 
     @property
+    def charged(self) -> Decimal | None:
+        """The amount without its sign, to be shown."""
+        cost = self.cost_usd
+        return None if cost is None else abs(cost)
+
+    @property
     def usage(self) -> Usage:
         """What was used; negative in a reversal."""
         return Usage(**{name: getattr(self, name) for name in USAGE})

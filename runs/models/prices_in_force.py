@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connection
+from django.db.models.signals import post_migrate
 
 from runs import money
 from runs.models.override import PriceOverride
@@ -53,6 +54,14 @@ def unit_prices(model: str, *, at: datetime, prompt_tokens: int = 0, context: st
 def version_of_prices() -> str:
     """What stays the same as long as no price changes: the last change of people, and the price list."""
     return f"{_version()}; {money.SOURCE}"
+
+
+def _forget(**_: object) -> None:
+    global _seen
+    _seen = _Seen(_NEVER_LOOKED, ())
+
+
+post_migrate.connect(_forget, dispatch_uid="prices in force")
 
 
 def _version() -> str:

@@ -168,6 +168,9 @@ class Run(models.Model):
                 name="run_most_steps",
             ),
             models.Index(fields=["-created_at"], condition=Q(ended_at__isnull=True), name="run_open"),
+            models.Index(  # has:unpriced, to which the page of prices links
+                fields=["-created_at", "-id"], condition=Q(unpriced_calls__gt=0), name="run_unpriced"
+            ),
         ]
         permissions = [("decide", "Can approve and reject tool calls"), ("start", "Can start runs")]
 

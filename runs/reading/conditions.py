@@ -182,6 +182,8 @@ def _has(value: str) -> Q:
     }
     if value in rows:
         return Q(pk__in=rows[value]())
+    if value == "unpriced":
+        return Q(unpriced_calls__gt=0)
     if value == "answer":
         return ~Q(final_response="")
     return Q(status="failed") | Q(pk__in=Step.objects.filter(status=StepStatus.FAILED).values("run"))

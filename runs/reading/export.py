@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from decimal import Decimal
 from typing import Any
 
-from runs.models import Run, Step, StepKind, StepStatus
+from runs.models import Charge, Run, Step, StepKind, StepStatus
+from runs.models.charge import USAGE
 
 
 def log_text(run: Run) -> str:
@@ -17,12 +19,15 @@ def log_text(run: Run) -> str:
 def run_log(run: Run) -> dict[str, Any]:
     """The whole run as JSON-ready data; money is exact decimal text in USD, times are UTC.
 
-    `cost_usd` is the sum of `model_calls[].cost_usd`; an unpriced call has null there and is counted in
-    `unpriced_calls`.
+    `cost_usd` is the sum of `model_calls[].cost_usd`, and these are sums of their `charges`, entries of the
+    ledger; an unpriced call has null there and is counted in `unpriced_calls`.
     """
     steps = list(run.steps.order_by("seq"))
     tools = [step for step in steps if step.kind == StepKind.TOOL]
     turns = [step for step in steps if step.kind == StepKind.MODEL]
+    charges: defaultdict[int, list[Charge]] = defaultdict(list)
+    for entry in run.charges.select_related("price").order_by("step_id", "number"):
+        charges[entry.step_id].append(entry)
     return {
         "request_id": str(run.request_id),
         "agent": run.agent,
@@ -43,7 +48,7 @@ def run_log(run: Run) -> dict[str, Any]:
         "total_tokens": run.total_tokens,
         "cost_usd": money(run.cost_usd),
         "unpriced_calls": run.unpriced_calls,
-        "model_calls": [_model_call(step) for step in turns],
+        "model_calls": [_model_call(step, charges[step.pk]) for step in turns],
         "approvals": _approvals(run),
         "outcomes": _outcomes(run),
         "started_by": run.started_by,
@@ -96,7 +101,7 @@ def _tool_result(step: Step) -> dict[str, Any]:
     }
 
 
-def _model_call(step: Step) -> dict[str, Any]:
+def _model_call(step: Step, entries: list[Charge]) -> dict[str, Any]:
     return {
         "step": step.seq,
         "model": step.name,
@@ -116,8 +121,26 @@ def _model_call(step: Step) -> dict[str, Any]:
         "usd_per_million_tokens": json.loads(step.unit_prices) if step.unit_prices else None,
         "price_source": step.price_source,
         "cost_usd": money(step.cost_usd),
+        "charges": [_charge(entry) for entry in entries],
         "request_sha256": step.request_sha256,
         "api_request_id": step.api_request_id,
+    }
+
+
+def _charge(entry: Charge) -> dict[str, Any]:
+    """One entry of the ledger: a reversal takes back an earlier one, and is negative."""
+    prices = None if entry.price is None else entry.price.units
+    return {
+        "number": entry.number,
+        "entry": entry.get_entry_display().lower(),
+        "takes_back": entry.takes_back,
+        "booked_at": entry.booked_at.isoformat(),
+        "model": entry.model,
+        "context": entry.context,
+        "usage": {name: getattr(entry, name) for name in USAGE},
+        "usd_per_million_tokens": None if prices is None else json.loads(prices.as_json()),
+        "price_source": "unpriced" if prices is None else prices.source,
+        "cost_usd": money(entry.cost_usd),
     }
 
 

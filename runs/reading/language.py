@@ -21,7 +21,7 @@ MOST_TERMS = 20
 
 STATUSES = ("queued", "running", "waiting", "paused", "succeeded", "stopped", "failed", "cancelled")
 EFFECTS = ("read", "write", "destructive")
-HAS = ("approval", "error", "note", "answer", "tag", "unknown")
+HAS = ("approval", "error", "note", "answer", "tag", "unknown", "unpriced")
 IS = ("open", "ended", "simulated", "live", "fork")
 
 # name, what it is about, an example of a value

@@ -11,7 +11,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db.models import Count, F, Subquery
 
-from runs.models import ApprovalState, Event, Run, Step, StepKind, StepStatus
+from runs.models import ApprovalState, Charge, Event, Run, Step, StepKind, StepStatus
 from runs.reading.asks import Ask, ask_of, with_votes
 from runs.reading.failures import fingerprint_of, pattern_of
 from runs.reading.outcomes import Unknown, read_outcome
@@ -20,6 +20,7 @@ from runs.reading.payloads import Payload, payload, with_beginnings
 MILLION = Decimal(1_000_000)
 MAX_EVENTS = 50
 MAX_COUNTED = 2_000  # steps or events of a run that are looked through for one step
+MAX_CHARGES = 50
 MAX_ATTEMPTS = 20
 PROBES = 200  # events that one query looks at to find a moment among very many
 CLOSE = 500  # events that may be looked through in vain
@@ -74,6 +75,7 @@ class StepDetail:
     turn: int | None  # which model turn of the run this is, from 1
     ask: Ask | None
     usage: tuple[UsageLine, ...]
+    charges: tuple[Charge, ...]  # when there are several
     events: tuple[StepEvent, ...]
     parent_seq: int | None
     unknown: Unknown | None  # what is known of an outcome that nobody knew
@@ -127,7 +129,7 @@ class StepDetail:
 
 
 def read_step(run: Run, seq: int, *, viewer: User, now: datetime) -> StepDetail | None:
-    """The step of this number in full, or None: at most four queries, nine when its outcome is unknown.
+    """The step of this number in full, or None: at most five queries, ten when its outcome is unknown.
 
     Of its texts at most as much as a page shows.
     """
@@ -148,6 +150,7 @@ def read_step(run: Run, seq: int, *, viewer: User, now: datetime) -> StepDetail 
         turn=getattr(step, "turn", None) if is_model else None,
         ask=ask_of(approval, step_seq=seq, tool=step.name, viewer=viewer, now=now) if approval else None,
         usage=_usage(step) if is_model else (),
+        charges=_charges(step) if is_model else (),
         events=tuple(StepEvent(one.seq, one.kind, one.actor, one.at, _note(one)) for one in events),
         parent_seq=_parent_seq(step),
         unknown=read_outcome(step.pk) if step.status == StepStatus.UNKNOWN else None,
@@ -185,6 +188,12 @@ def _usage(step: Step) -> tuple[UsageLine, ...]:
         price = Decimal(prices[price_name]) if price_name in prices else None
         lines.append(UsageLine(label, count, price, None if price is None else count * price / MILLION))
     return tuple(lines) if step.total_tokens else ()
+
+
+def _charges(step: Step) -> tuple[Charge, ...]:
+    """Its entries in the ledger, when there is more to see than the usage says."""
+    entries = tuple(step.charges.select_related("price").order_by("number")[:MAX_CHARGES])
+    return entries if len(entries) > 1 else ()
 
 
 def _events_of(run: Run, step: Step) -> list[Event]:

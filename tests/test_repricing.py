@@ -1,0 +1,259 @@
+"""People set prices and reprice the past: exactly what the dry run showed, and old prices stay."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.utils import timezone
+
+from runs import actions
+from runs.actions import Lease
+from runs.actions.prices import InvalidPrice, end_price, set_price, withdraw_price
+from runs.actions.repricing import RepricingOutdated, apply_repricing, apply_some, plan_repricing
+from runs.models import Charge, PriceChange, PriceOverride, Repricing, RepricingLine, Run, RunStatus, Step
+from runs.reading.budgets import ledger_contradictions
+from runs.reading.invariants import contradictions
+from tests.factories import a_lease, a_run, an_attempt
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PRICES = {
+    "input": "3",
+    "cache_write_5m": "3.75",
+    "cache_write_1h": "6",
+    "cache_read": "0.3",
+    "output": "15",
+    "web_search": "10",
+}
+# 3 x 3 + 350 x 3.75 + 7917 x 0.3 + 442 x 15 = 10 326.6 millionths
+RAW = {
+    "input_tokens": 3,
+    "cache_read_input_tokens": 7917,
+    "cache_creation_input_tokens": 350,
+    "output_tokens": 442,
+}
+
+
+def charged(lease: Lease, model: str = "claude-mythos-5-1", raw: dict[str, object] | None = None) -> Step:
+    """An attempt that is over, priced as the engine prices it."""
+    step = an_attempt(lease)
+    charge = actions.price(model, raw or RAW, at=step.started_at)
+    Step.objects.filter(pk=step.pk).update(name=model)
+    lease.memory.steps = None
+    actions.fail_attempt(lease, step, action="retry", kind="x", sentence="x", charge=charge)
+    return Step.objects.get(pk=step.pk)
+
+
+def override(model: str = "claude-mythos-5-1", context: str = "", **changed: str) -> PriceOverride:
+    times = {name: changed.pop(name) for name in ("valid_from", "valid_to") if name in changed}
+    return set_price(
+        actor="dana", model=model, context=context, prices=PRICES | changed, reason="contract", **times
+    )
+
+
+def the_past() -> Repricing:
+    """A dry run over everything."""
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    return plan_repricing(actor="olga", since=since, until=timezone.now() + timedelta(days=1))
+
+
+def apply(plan: Repricing) -> Repricing:
+    apply_repricing(actor="olga", repricing_id=plan.pk, digest=plan.digest, reason="the contract came late")
+    while apply_some():
+        pass
+    return Repricing.objects.get(pk=plan.pk)
+
+
+def nothing_is_wrong() -> None:
+    assert [contradictions(run) for run in Run.objects.all() if contradictions(run)] == []
+    assert ledger_contradictions() == []
+
+
+def test_unpriced_usage_gets_the_price_that_people_set_and_keeps_what_was_before() -> None:
+    lease = a_lease(a_run())
+    step = charged(lease)
+    run = Run.objects.get()
+    assert (step.cost_usd, step.price_source, run.unpriced_calls) == (None, "unpriced", 1)
+    override()
+    plan = the_past()
+    assert (plan.run_count, plan.charge_count, plan.before, plan.after) == (1, 1, 0, 103_266_000)
+    line = RepricingLine.objects.get()
+    assert (line.model, line.charges, line.newly_priced) == ("claude-mythos-5-1", 1, 1)
+    step.refresh_from_db()
+    assert step.cost_usd is None  # a dry run changes nothing
+    done = apply(plan)
+    assert (done.state, done.applied_by, done.finished_at is not None) == ("applied", "olga", True)
+    step.refresh_from_db()
+    run.refresh_from_db()
+    assert step.cost_usd == run.cost_usd == Decimal("0.0103266")
+    assert step.price_source == f"override {PriceOverride.objects.get().pk} of dana, revision 1"
+    assert run.unpriced_calls == 0
+    kept = list(Charge.objects.order_by("number").values_list("number", "entry", "takes_back", "amount"))
+    assert kept == [(0, 1, None, None), (1, -1, 0, None), (2, 1, None, 103_266_000)]
+    event = run.events.get(kind="run.repriced")
+    assert event.actor == "olga" and event.fields["cost_after"] == "0.0103266000"
+    nothing_is_wrong()
+    assert the_past().charge_count == 0
+
+
+def test_an_override_beats_the_list_and_names_itself_and_its_revision() -> None:
+    mine = override("claude-sonnet-5-5")
+    step = charged(a_lease(a_run()), "claude-sonnet-5-5-20261007")
+    assert step.cost_usd == Decimal("0.0103266")
+    assert step.price_source == f"override {mine.pk} of dana, revision 1"
+    set_price(
+        actor="petra",
+        override_id=mine.pk,
+        model="claude-sonnet-5-5",
+        prices=PRICES | {"output": "16"},
+        reason="a new contract",
+    )
+    later = charged(a_lease(a_run("another")), "claude-sonnet-5-5")
+    assert later.cost_usd == Decimal("0.0107686")
+    assert later.price_source == f"override {mine.pk} of petra, revision 2"
+    step.refresh_from_db()
+    assert step.cost_usd == Decimal("0.0103266")  # the past stays until it is repriced
+    history = list(PriceChange.objects.order_by("id").values_list("actor", "what", "reason"))
+    assert history == [("dana", "set", "contract"), ("petra", "changed", "a new contract")]
+
+
+def test_an_override_holds_for_calls_that_began_while_it_was_valid() -> None:
+    override("claude-sonnet-5-5", valid_from="2026-03-01", valid_to="2026-04-01 12:00")
+    prices = {
+        day: actions.price("claude-sonnet-5-5", RAW, at=datetime.fromisoformat(day + "+00:00")).prices
+        for day in (
+            "2026-02-28T23:59:59",
+            "2026-03-01T00:00:00",
+            "2026-04-01T11:59:59",
+            "2026-04-01T12:00:00",
+        )
+    }
+    assert [price.output for price in prices.values() if price] == [10, 15, 15, 10]
+
+
+def test_two_overrides_never_hold_for_one_call() -> None:
+    override(valid_from="2026-03-01", valid_to="2026-04-01")
+    override(valid_from="2026-04-01")
+    override(context="fast")
+    for times in ({}, {"valid_from": "2026-03-31"}, {"valid_to": "2026-03-02"}):
+        with pytest.raises(
+            InvalidPrice, match=r"holds for claude-mythos-5-1 .standard.*Change or end that one"
+        ):
+            override(**times)
+    assert PriceOverride.objects.count() == 3 == PriceChange.objects.count()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("input", "", "A price is missing: give the USD for input"),
+        ("output", "1.23456", "up to 4 decimals"),
+        ("cache_read", "-1", "cannot be a price"),
+        ("input", "1e3", "cannot be a price"),
+        ("valid_from", "tomorrow", "is no time. Write it like 2026-11-22 14:30"),
+        ("valid_from", "2026-02-30", "is no time"),
+    ],
+)
+def test_a_price_that_cannot_be_is_refused_with_a_sentence(field: str, value: str, words: str) -> None:
+    with pytest.raises(InvalidPrice) as refused:
+        override(**{field: value})
+    assert words in refused.value.problems[field]
+    assert not PriceOverride.objects.exists()
+
+
+def test_a_withdrawn_override_never_held_and_its_charges_go_back_to_the_list() -> None:
+    wrong = override("claude-sonnet-5-5", output="1500")
+    step = charged(a_lease(a_run()), "claude-sonnet-5-5")
+    assert step.cost_usd == Decimal("0.6666966")
+    withdraw_price(actor="petra", override_id=wrong.pk, reason="a typing error")
+    apply(the_past())
+    step.refresh_from_db()
+    assert step.cost_usd == Decimal("0.0060927")  # 6 + 875 + 791.7 + 4420 millionths
+    assert step.price_source.startswith("genai-prices ")
+    nothing_is_wrong()
+    override("claude-sonnet-5-5")  # it is in nobody's way
+
+
+def test_an_override_can_end_and_the_next_call_has_the_price_of_the_list() -> None:
+    mine = override("claude-sonnet-5-5")
+    end_price(actor="petra", override_id=mine.pk, reason="the contract is over")
+    assert charged(a_lease(a_run()), "claude-sonnet-5-5").price_source.startswith("genai-prices ")
+    with pytest.raises(actions.ActionError, match="ended already"):
+        end_price(actor="petra", override_id=mine.pk, reason="again")
+
+
+def test_what_was_not_shown_is_not_done() -> None:
+    charged(a_lease(a_run()))
+    first = override()
+    plan = the_past()
+    charged(a_lease(a_run("another")), "claude-sonnet-5-5")  # another price: nothing of it would change
+    set_price(
+        actor="dana",
+        override_id=first.pk,
+        model=first.model,
+        prices=PRICES | {"output": "99"},
+        reason="dearer",
+    )
+    with pytest.raises(RepricingOutdated, match="make a new dry run"):
+        apply(plan)
+    with pytest.raises(RepricingOutdated):
+        apply_repricing(actor="olga", repricing_id=the_past().pk, digest="0" * 64, reason="x")
+    assert not Charge.objects.filter(number__gt=0).exists()
+
+
+def test_while_it_is_applied_prices_stay_and_a_run_that_changed_meanwhile_is_left_alone() -> None:
+    first, second = charged(a_lease(a_run())), charged(a_lease(a_run("another")))
+    override()
+    plan = the_past()
+    competing = the_past()
+    apply_repricing(actor="olga", repricing_id=plan.pk, digest=plan.digest, reason="late")
+    with pytest.raises(actions.ActionError, match="being applied"):
+        override("claude-mythos-5")
+    with pytest.raises(actions.ActionError, match="Another repricing"):
+        apply_repricing(actor="dana", repricing_id=competing.pk, digest=competing.digest, reason="late")
+    assert apply_some(most=1)
+    Charge.objects.filter(step=second).update(output_tokens=443)
+    Step.objects.filter(pk=second.pk).update(output_tokens=443)
+    Run.objects.filter(pk=second.run_id).update(output_tokens=443)
+    assert not apply_some()
+    states = list(RepricingLine.objects.filter(repricing=plan).values_list("run", "state"))
+    assert states == [(first.run_id, "applied"), (second.run_id, "changed")]
+    nothing_is_wrong()
+
+
+def test_budgets_count_what_was_repriced_in_the_period_of_the_call() -> None:
+    charged(a_lease(a_run()))
+    for period in ("day", "month"):
+        actions.set_budget(actor="olga", scope="installation", period=period, limits={"cost_usd": "0.01"})
+    override()
+    apply(the_past())
+    nothing_is_wrong()
+    lease = a_lease(a_run("another"))
+    with pytest.raises(actions.BudgetUsedUp):
+        actions.start_attempt(
+            lease,
+            model="claude-mythos-5-1",
+            attempt=1,
+            request_sha256="0" * 64,
+            max_tokens=10,
+            reserved_tokens=10,
+            reserved_usd=Decimal("0.0001"),
+        )
+
+
+def test_a_driver_whose_run_is_repriced_between_two_moves_goes_on_from_the_new_rows() -> None:
+    lease = a_lease(a_run())
+    charged(lease)
+    override()
+    with actions.together(lease):
+        run, steps = actions.driven(lease)
+        assert steps[0].cost_usd is None
+    apply(the_past())
+    with actions.together(lease):
+        run, steps = actions.driven(lease)
+        assert run.cost_usd == steps[0].cost_usd == Decimal("0.0103266")
+    charged(lease)
+    actions.end_run(lease, status=RunStatus.SUCCEEDED, final_response="Done.")
+    nothing_is_wrong()
