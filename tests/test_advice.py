@@ -194,8 +194,8 @@ def test_results_are_charged_to_their_tool_in_every_later_call() -> None:
     assert (logs.turns, logs.tokens, logs.later_tokens) == (20, 160_000, 320_000)
     assert logs.cost == (160_000 + 320_000) * Decimal(2) / 10**6
     results, retries = list(result_advice(looked))
-    assert results.kind == "do" and results.says.startswith("Results of search_logs take 79%")
-    assert retries.sums[0] == "20 of 100 attempts failed (20.0%)"
+    assert results.kind == "do" and results.says.startswith("Results of search_logs take 79.")
+    assert retries.sums[0] == "20 of 100 attempts failed (20.0 %)"
 
 
 def test_a_corrected_attempt_counts_with_the_price_that_holds_now() -> None:

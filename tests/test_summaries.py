@@ -81,7 +81,7 @@ def test_a_summary_says_what_a_person_wants_to_know(
     assert sent.subject == "[agentops] Costs 16 Nov to 22 Nov 2026: $0.6000"
     for words in (
         "$0.6000 in 3 runs, 3 model calls.",
-        "The week before it was $0.3000 (100% more).",
+        "The week before it was $0.3000 (100 % more).",
         "Agents: incident $0.3000, triage $0.3000.",
         "Models: claude-sonnet-5-5 $0.6000, mythos-x unpriced.",
         "Waste: $0.3000",

@@ -62,6 +62,11 @@ class Sums:
     amount: Decimal = ZERO
     unpriced_tokens: int = 0
 
+    @property
+    def is_unpriced(self) -> bool:
+        """Whether nothing of it has a price: that is no zero."""
+        return bool(self.tokens) and self.unpriced_tokens == self.tokens
+
     def add(self, row: dict[str, Any]) -> None:
         """One group of entries."""
         self.entries += row["entries"]

@@ -98,7 +98,9 @@ def _change(totals: _Totals, earlier: _Totals, every: str) -> str:
     if not earlier.cost:
         return f"Nothing was spent in the {every} before."
     change = totals.cost - earlier.cost
-    share = f" ({abs(change) / earlier.cost:.0%} {'more' if change > 0 else 'less'})" if change else ""
+    share = (
+        f" ({100 * abs(change) / earlier.cost:.0f} % {'more' if change > 0 else 'less'})" if change else ""
+    )
     return f"The {every} before it was {_usd(earlier.cost)}{share}."
 
 

@@ -22,7 +22,7 @@ from runs.actions.repricing import (
 )
 from runs.models import Repricing
 from runs.parameters import number_of
-from runs.reading.budgets import agent_names
+from runs.reading.advice.page import agent_names
 from runs.reading.repricings import csv_lines, json_lines, read_repricing, read_repricings
 from runs.views.errors import allow
 from runs.views.streaming import download

@@ -11,7 +11,7 @@ from itertools import pairwise
 from runs.claude.simulator.catalogue import MODELS
 from runs.money import MILLION
 from runs.reading.advice.attempts import FEWEST_RUNS, Attempt, Looked
-from runs.reading.advice.suggestions import Advice, missing, most, usd
+from runs.reading.advice.suggestions import Advice, missing, most, percent, usd
 
 SHORT, LONG = timedelta(minutes=5), timedelta(minutes=60)
 FEWEST_PAUSES = 5
@@ -65,8 +65,8 @@ def _balance(looked: Looked) -> Advice:
         f"{tokens_read:,} tokens read, at the price of a read instead of input: {usd(saved)} saved",
         f"{tokens_written:,} tokens written, at the price of a write instead of input: {usd(premium)} more",
         f"{usd(saved)} − {usd(premium)} = {usd(saved - premium)}",
-        f"{unread:,} of {tokens_written:,} written tokens ({unread / tokens_written:.0%}) were read by no "
-        "later call of their run; other runs with the same beginning may have read some of them",
+        f"{unread:,} of {tokens_written:,} written tokens ({percent(unread, tokens_written)}) were read by "
+        "no later call of their run; other runs with the same beginning may have read some of them",
     )
     runs = most(looked, writing)
     if saved < premium:

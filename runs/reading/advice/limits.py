@@ -44,7 +44,7 @@ def _limit(looked: Looked, name: str, words: str, amount: Callable[[Run], Decima
     values = sorted(amount(run) for run in counted)
     ninety_nine, highest = values[math.ceil(0.99 * len(values)) - 1], values[-1]
     stopped = [run for run in looked.runs.values() if run.status == RunStatus.STOPPED and run.reason == name]
-    is_highest = ", which of so few is the highest" if ninety_nine == highest else ""
+    is_highest = ", which of so few is the highest" if len(values) < 100 else ""
     sums = [
         f"99 % of {len(values)} successful runs needed at most {_say(name, ninety_nine)}{is_highest}; "
         f"the highest was {_say(name, highest)}",
@@ -57,10 +57,11 @@ def _limit(looked: Looked, name: str, words: str, amount: Callable[[Run], Decima
         says = "It stops runs. If they were on a good way, raise it; look at them first."
         return Advice("do", title, says, tuple(sums), tuple(stopped[:5]))
     if highest and limit > FAR * highest:
+        unit = "" if name == "cost_usd" else f" {words}"
         better = _rounded(name, ROOM * highest)
         sums.append(
             f"{ROOM} × {_say(name, highest)}, rounded up = {_say(name, better)}: it would have stopped none "
-            f"of the {len(values)}, and a run gone astray ends {_say(name, limit - better)} earlier"
+            f"of the {len(values)}, and a run gone astray ends {_say(name, limit - better)}{unit} earlier"
         )
         return Advice("do", title, f"Lower it to {_say(name, better)}.", tuple(sums), most(looked, needed))
     return Advice("fine", title, "It fits what runs need.", tuple(sums))

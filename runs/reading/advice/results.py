@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from runs.money import MILLION, UnitPrices
 from runs.reading.advice.attempts import FEWEST_RUNS, Attempt, Looked
-from runs.reading.advice.suggestions import Advice, missing, most, usd
+from runs.reading.advice.suggestions import Advice, missing, most, percent, usd
 
 MOST_TOOLS = 5
 MUCH = Decimal("0.25")  # of the cost of the prompts: a tool's results that take more are worth a look
@@ -82,8 +82,8 @@ def _results(looked: Looked) -> Advice:
     runs = most(looked, dict(dearest.by_run))
     if prompts and dearest.cost > prompts * MUCH:
         says = (
-            f"Results of {name.replace(',', ' with ')} take {dearest.cost / prompts:.0%} of what all prompts "
-            "cost. Shorter results, or narrower questions, save their share in every later call."
+            f"Results of {name.replace(',', ' with ')} take {percent(dearest.cost, prompts)} of what all "
+            "prompts cost. Shorter results, or narrower questions, save their share in every later call."
         )
         return Advice("do", title, says, tuple(sums), runs)
     return Advice("fine", title, "No tool's results stand out.", tuple(sums), runs)
@@ -107,8 +107,8 @@ def _retries(looked: Looked) -> Advice:
     if not failed:
         return Advice("fine", title, f"None of {count:,} attempts failed.")
     sums = [
-        f"{failed:,} of {count:,} attempts failed ({failed / count:.1%})",
-        f"they cost {usd(lost)} of {usd(total)}" + (f" ({lost / total:.1%})" if total else ""),
+        f"{failed:,} of {count:,} attempts failed ({percent(failed, count)})",
+        f"they cost {usd(lost)} of {usd(total)}" + (f" ({percent(lost, total)})" if total else ""),
     ]
     if unpriced:
         sums.append(f"{unpriced:,} of them have no price and are not in it")

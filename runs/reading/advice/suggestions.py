@@ -40,6 +40,6 @@ def usd(amount: Decimal) -> str:
     return f"{'−' if amount < 0 else ''}${whole}.{decimals.rstrip('0').ljust(2, '0')}"
 
 
-def per_million(price: Decimal) -> str:
-    """A unit price as it stands in a line of arithmetic."""
-    return f"{usd(price)}/M"
+def percent(part: Decimal | int, whole: Decimal | int) -> str:
+    """What share of the whole, with one decimal."""
+    return f"{100 * part / whole:.1f} %"
