@@ -20,6 +20,7 @@ from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connection
 MOST_CHANGES = 16  # in one transaction
 LONGEST_SECONDS = 0.03  # after so long nobody is let in any more: other processes want to write, too
 ALONE_SECONDS = 5.0  # after a commit that failed, so that whose fault it was fails alone
+GAP_SECONDS = 0.001  # between two full transactions: another process only gets in while nobody writes
 LOOK_SECONDS = 1.0
 
 
@@ -132,9 +133,13 @@ class Writers:
                         self._end(OperationalError(f"Another thread ended a shared transaction: {error}"))
                     raise
         finally:
-            if self._group is not None and not self._goes_on(self._group):
-                self._end()
-            self._turn.release()
+            try:
+                if self._group is not None and not self._goes_on(self._group):
+                    self._end()
+                    if self._waiting:
+                        time.sleep(GAP_SECONDS)
+            finally:
+                self._turn.release()
         while not group.wait(LOOK_SECONDS):
             with self.alone():  # whoever it was left to did not come: an interrupt can do that
                 pass

@@ -241,8 +241,17 @@ def _used_up(run: Run, steps: list[Step], step: Step) -> str:
 
 
 def verdict_on(run: Run, step: Step, tool: Tool, rules: Policy) -> Verdict:
-    """What the rules in code and these say of this call, with the arguments that would run."""
-    return _verdict(run, tool, _arguments(step), rules)
+    """What the rules in code and these say of this call, with the arguments that would run.
+
+    It is asked for four times in one transaction, and stays the same while all of that does.
+    """
+    arguments = _arguments(step)
+    kept: tuple[Policy, Tool, str, Verdict] | None = vars(step).get("_verdict")
+    if kept is not None and kept[0] is rules and kept[1] is tool and kept[2] == arguments:
+        return kept[3]
+    verdict = _verdict(run, tool, arguments, rules)
+    vars(step)["_verdict"] = rules, tool, arguments, verdict
+    return verdict
 
 
 def _verdict(run: Run, tool: Tool, arguments: str, rules: Policy) -> Verdict:
