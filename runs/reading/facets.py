@@ -109,10 +109,12 @@ def read_facets(query: RunQuery, *, now: datetime) -> Facets:
 def _kinds(pks: Any) -> list[dict[str, Any]]:
     """How many of these runs, as `n`, there are of each status, agent and set of traits: one query."""
     runs = Run.objects.filter(pk__in=pks).order_by().values("status", "agent", "simulated")
+    unknown = Step.objects.filter(status=StepStatus.UNKNOWN)
     traits = {
         "has_approval": Exists(Approval.objects.filter(run=OuterRef("pk"))),
-        "has_note": Exists(RunNote.objects.filter(run=OuterRef("pk"))),
-        "has_unknown": Exists(Step.objects.filter(run=OuterRef("pk"), status=StepStatus.UNKNOWN)),
+        # All of them at once: they are few, and steps of a run are many.
+        "has_note": Case(When(pk__in=RunNote.objects.order_by().values("run"), then=True), default=False),
+        "has_unknown": Case(When(pk__in=unknown.values("run"), then=True), default=False),
         "is_open": Case(When(ended_at__isnull=True, then=True), default=False),
         "is_fork": Case(When(parent_run__isnull=False, then=True), default=False),
     }
