@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connection
 from django.db.models import Case, Count, Exists, OuterRef, When
 
-from runs.models import Approval, Run, RunNote, RunTag, Step, StepStatus
+from runs.models import ENDED, Approval, Run, RunNote, RunTag, Step, StepStatus
 from runs.reading.finding import Finder
 from runs.reading.language import Query, Term
 from runs.reading.places import NEWEST
@@ -26,8 +26,8 @@ TRAITS: dict[str, dict[str, Callable[[dict[str, Any]], bool]]] = {
         "unknown": lambda kind: kind["has_unknown"],
     },
     "is": {
-        "open": lambda kind: kind["is_open"],
-        "ended": lambda kind: not kind["is_open"],
+        "open": lambda kind: kind["status"] not in ENDED,
+        "ended": lambda kind: kind["status"] in ENDED,
         "simulated": lambda kind: kind["simulated"],
         "live": lambda kind: not kind["simulated"],
         "fork": lambda kind: kind["is_fork"],
@@ -109,11 +109,12 @@ def read_facets(query: RunQuery, *, now: datetime) -> Facets:
 def _kinds(pks: Any) -> list[dict[str, Any]]:
     """How many of these runs, as `n`, there are of each status, agent and set of traits: one query."""
     runs = Run.objects.filter(pk__in=pks).order_by().values("status", "agent", "simulated")
+    unknown = Step.objects.filter(status=StepStatus.UNKNOWN)
     traits = {
         "has_approval": Exists(Approval.objects.filter(run=OuterRef("pk"))),
-        "has_note": Exists(RunNote.objects.filter(run=OuterRef("pk"))),
-        "has_unknown": Exists(Step.objects.filter(run=OuterRef("pk"), status=StepStatus.UNKNOWN)),
-        "is_open": Case(When(ended_at__isnull=True, then=True), default=False),
+        # All of them at once: they are few, and steps of a run are many.
+        "has_note": Case(When(pk__in=RunNote.objects.order_by().values("run"), then=True), default=False),
+        "has_unknown": Case(When(pk__in=unknown.values("run"), then=True), default=False),
         "is_fork": Case(When(parent_run__isnull=False, then=True), default=False),
     }
     counted: Any = runs.annotate(**traits).annotate(n=Count("pk"))
