@@ -12,6 +12,7 @@ import os
 import random
 import sys
 import threading
+import time
 from collections import Counter
 from dataclasses import replace
 from datetime import datetime
@@ -44,7 +45,7 @@ MOVED = "later"  # with a soft budget: put on runs and taken off while they are 
 
 
 def prepare(runs: int) -> None:
-    """Budgets of every scope and period, of which a race of so many runs uses up some but not all."""
+    """Budgets of every scope and period; a race of so many runs uses up those of the tags."""
     for name in USERS:
         User.objects.get_or_create(username=name)
     share = Decimal(runs) / 100
@@ -184,7 +185,10 @@ class _Racer:
                     prices=prices,
                     final=final,
                 )
-                return None if isinstance(fits, Exceeded) else self._reserve(fits)
+                if isinstance(fits, Exceeded):
+                    return None
+                time.sleep(self._dice.random() / 50)  # others go on meanwhile: what was read is old
+                return self._reserve(fits)
             except actions.LedgerMissing:
                 actions.open_ledgers()
             except actions.BudgetUsedUp:

@@ -423,9 +423,9 @@ def test_the_command_knows_every_scope(operator: User) -> None:
 
 @in_database
 def test_no_run_exceeds_a_hard_budget_however_many_race() -> None:
-    budget_race.prepare(60)
-    happened = budget_race.race(60, threads=4, seed=7)
-    assert happened["runs"] == 60 and happened["held back"] and happened["calls"] > 40, happened
+    budget_race.prepare(25)  # far too little for so many
+    happened = budget_race.race(60, threads=6, seed=7)
+    assert happened["runs"] == 60 and happened["held back"] and happened["calls"] > 20, happened
     assert happened["violations"] == budget_race.audit() == 0, happened
 
 
