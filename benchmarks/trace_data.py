@@ -1,7 +1,8 @@
 """A realistic data set of runs, written in bulk: what `benchmarks/traces.py` reads pages of.
 
-    python -m benchmarks.trace_data STEPS|facts
+    python -m benchmarks.trace_data STEPS|facts [DAYS]
 
+With DAYS the runs spread over so many days up to now, else they begin every three minutes up to a fixed time.
 Run in an installation of its own, with its DATABASE_URL set. Every run is a chain of turns and tool calls
 with prose, arguments and results like those of the embedded incident agent, its events chained as always.
 The same number of steps is always the same data. The last line is one JSON object.
@@ -34,7 +35,8 @@ from django.db import OperationalError, connection, transaction  # noqa: E402
 from django.db.models import NOT_PROVIDED, Field, JSONField, Model  # noqa: E402
 
 from runs import agents  # noqa: E402
-from runs.models import Approval, Event, Run, Step, event_hash  # noqa: E402
+from runs.models import Approval, Charge, Event, Price, Run, RunTag, Step, event_hash  # noqa: E402
+from runs.money import FRACTION, Usage  # noqa: E402
 
 HUGE = 30_000  # steps of the longest run
 RUNS_AT_ONCE = 2_000
@@ -52,6 +54,12 @@ TOOLS = {  # name, effect, share
 ALERTS = ["PostgreSQL connection pool exhausted", "p99 latency above 2 s", "error rate above 5 %",
           "disk almost full", "queue grows without end", "certificate expires in two days",
           "replication lag above a minute", "memory of all replicas grows"]  # fmt: skip
+PEOPLE = ["alert"] * 12 + ["olga", "dana", "vera"] * 4 + [f"person-{n:02}" for n in range(1, 13)]
+TAGS = ["false-alarm", "regression", "capacity", "customer", "drill", "flaky", "postmortem", "network"]
+PRICES = {  # USD per million tokens: input, write for 5 minutes, for an hour, read, output
+    "claude-sonnet-5-5": ("3", "3.75", "6", "0.3", "15"),
+    "claude-haiku-5-5": ("1", "1.25", "2", "0.1", "5"),
+}
 LEVELS = ["INFO", "WARN", "ERROR", "DEBUG"]
 SAYINGS = [
     "timeout while waiting for a connection", "connection reset by peer", "deadlock detected, retrying",
@@ -228,11 +236,20 @@ class Builder:
 
     def __init__(self) -> None:
         self.author = Author(7)
-        self.tables = {model: Table(model) for model in (Run, Step, Event, Approval)}
+        self.tables = {model: Table(model) for model in (Run, Step, Event, Approval, Charge, RunTag)}
         agent = next(iter(agents.installed().values()))
         self._world = "w" * 36
         self._config = agent.configuration(world=self._world)
         self._ids = dict.fromkeys(self.tables, 0)
+        names = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
+        self.prices = {
+            model: Price.objects.get(
+                pk=Price.objects.create(
+                    model=model, source="data set", web_search=10, **dict(zip(names, units, strict=True))
+                ).pk
+            )
+            for model, units in PRICES.items()
+        }  # fmt: skip
 
     def next_id(self, model: type[Model]) -> int:
         """Keys are counted here: rows refer to each other before they are written."""
@@ -248,23 +265,27 @@ class Builder:
         turns, calls = (steps + 1) // 2, steps // 2
         rare = f" The ticket of the customer is zx{pk}rare." if pk % RARE == 0 else ""
         story = _Story(self, pk, request_id, at)
+        story.agent = pick.choices(("incident", "review"), (9, 1))[0]
+        story.user, story.model = pick.choice(PEOPLE), pick.choice(list(PRICES))
         story.event("run.started", agent="incident")
         story.event("run.claimed", fence=1, taken_over_from="")
         cost = Decimal(0)
         for number in range(1, steps + 1):
             cost += story.step(number, service, last=number == steps, rare=rare, failed=status == "failed")
         story.event(f"run.{status}", reason="")
+        for tag in pick.sample(TAGS, pick.choices((0, 1, 2), (70, 25, 5))[0]):
+            self.tables[RunTag].add(
+                id=self.next_id(RunTag), run_id=pk, name=tag, added_by="olga", added_at=story.now
+            )
         answer = f"{self.author.prose()} {service} is stable again.{rare}"
         self.tables[Run].add(
-            id=pk, request_id=request_id, agent=pick.choices(("incident", "review"), (9, 1))[0],
-            model=pick.choice(("claude-sonnet-5-5", "claude-haiku-5-5")),
+            id=pk, request_id=request_id, agent=story.agent, model=story.model,
             user_query=f"{service}: {pick.choice(ALERTS)}", status=status,
             explanation="The model could not be reached. Try again." if status == "failed" else "",
             config=self._config.replace(self._world, str(request_id)), simulated=True,
-            started_by=pick.choice(("alert", "alert", "olga", "dana", "vera")),
+            started_by=story.user,
             final_response=answer if status == "succeeded" else "", step_count=steps,
-            model_calls=turns, tool_calls=calls, input_tokens=1_200 * turns, cache_read_tokens=9_000 * turns,
-            output_tokens=pick.randrange(90, 500) * turns, cost_usd=cost, created_at=at,
+            model_calls=turns, tool_calls=calls, **story.tokens, cost_usd=cost, created_at=at,
             started_at=at + timedelta(seconds=0.4), ended_at=story.now, driven_seconds=1.0,
             last_event=story.events, last_event_hash=story.hash,
         )  # fmt: skip
@@ -293,6 +314,11 @@ class _Story:
     def __init__(self, builder: Builder, run: int, request_id: uuid.UUID, at: datetime) -> None:
         self.builder, self.run, self.request_id, self.now = builder, run, str(request_id), at
         self.events, self.hash = 0, ""
+        self.agent = self.user = self.model = self.caused_by = ""
+        self.tokens = dict.fromkeys(
+            ("input_tokens", "cache_write_5m_tokens", "cache_read_tokens", "output_tokens"), 0
+        )
+        self._sent = 0  # tokens of the prompt before
         self._turn = 0
 
     def event(self, kind: str, **data: Any) -> None:
@@ -323,6 +349,7 @@ class _Story:
         names = list(TOOLS)
         name = author.random.choices(names, [TOOLS[item][1] for item in names])[0]
         effect, evidence = TOOLS[name][0], f"ev_{number:02}"
+        self.caused_by = name
         wrong = author.random.random() < 0.04
         arguments, step = author.arguments(service), self.builder.next_id(Step)
         self.event("call.allowed", step=number, rule="reads")
@@ -349,8 +376,12 @@ class _Story:
     ) -> Decimal:
         author = self.builder.author
         reasoning, text = author.prose(), author.prose() + (rare if last else "")
-        cost = Decimal(author.random.randrange(2_000, 30_000)) / 1_000_000
         broken = failed and last
+        price = self.builder.prices[self.model]
+        usage = self._usage()
+        cost = price.units.cost(usage)
+        used = {name: getattr(usage, name) for name in self.tokens}
+        self.tokens = {name: self.tokens[name] + value for name, value in used.items()}
         self._turn = self.builder.next_id(Step)
         self.event("model.started", step=number, attempt=1, request_sha256="0" * 64)
         self.event("model.failed" if broken else "model.finished", step=number, cost_usd=str(cost))
@@ -362,26 +393,47 @@ class _Story:
             use = {"id": f"toolu_{self.run}_{number + 1}", "input": {"service_name": service}}
             blocks.append({"type": "tool_use", "name": "search_logs"} | use)
         self.builder.tables[Step].add(
-            id=self._turn, run_id=self.run, seq=number, kind="model", name="claude-sonnet-5-5",
+            id=self._turn, run_id=self.run, seq=number, kind="model", name=self.model,
             status="failed" if broken else "succeeded", summary=text[:120], started_at=begun,
             ended_at=self.now, message=json.dumps({"id": "msg", "role": "assistant", "content": blocks}),
             reasoning=reasoning, text=text, stop_reason="end_turn" if last else "tool_use",
             error="The model is overloaded." if broken else "", error_kind="overloaded" if broken else "",
-            request_sha256="0" * 64, max_tokens=4_096, input_tokens=1_200, cache_read_tokens=9_000,
-            output_tokens=300, cost_usd=cost, price_source="genai-prices", unit_prices='{"input": "3"}',
+            request_sha256="0" * 64, max_tokens=4_096,
+            **used, cost_usd=cost, price_source="genai-prices", unit_prices='{"input": "3"}',
+        )  # fmt: skip
+        self.builder.tables[Charge].add(
+            id=self.builder.next_id(Charge), step_id=self._turn, at=self.now, booked_at=self.now,
+            run_id=self.run, agent=self.agent, user=self.user, model=self.model, simulated=True,
+            caused_by=self.caused_by, failed=broken, price_id=price.pk, amount=int(cost * FRACTION), **used,
         )  # fmt: skip
         return cost
 
+    def _usage(self) -> Usage:
+        """The prompt grows with each turn, up to a bound; some turns miss the cache."""
+        pick = self.builder.author.random
+        new, read = pick.randrange(400, 3_000), self._sent
+        if pick.random() < 0.04:
+            new, read = new + read, 0
+        self._sent = min(150_000, read + new)
+        return Usage(
+            input_tokens=pick.randrange(2, 30), cache_write_5m_tokens=new,
+            cache_read_tokens=read, output_tokens=pick.randrange(90, 500),
+        )  # fmt: skip
 
-def build(steps: int) -> dict[str, Any]:
-    """Write runs until there are so many steps; one of them is huge when there is room for it."""
+
+def build(steps: int, days: float | None = None) -> dict[str, Any]:
+    """Write runs until there are so many steps; one of them is huge when there is room for it.
+
+    The huge one takes a day, so with `days` it ends where the others are.
+    """
     began = time.monotonic()
     builder = Builder()
     sizes = _sizes(steps, builder.author.random)
-    at = NEWEST - BETWEEN * len(sizes)
+    between, until = (timedelta(days=days) / len(sizes), datetime.now(UTC)) if days else (BETWEEN, NEWEST)
+    at = until - between * len(sizes)
     for number, size in enumerate(sizes, start=1):
         builder.run(at, size)
-        at += BETWEEN
+        at += between
         if number % RUNS_AT_ONCE == 0 or number == len(sizes):
             builder.write()
     builder.finish()
@@ -441,4 +493,6 @@ def _sizes_on_disk() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(facts() if sys.argv[1] == "facts" else build(int(sys.argv[1]))))
+    print(
+        json.dumps(facts() if sys.argv[1] == "facts" else build(int(sys.argv[1]), *map(float, sys.argv[2:])))
+    )

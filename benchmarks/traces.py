@@ -65,16 +65,18 @@ class Installation:
             raise SystemExit(f"{' '.join(arguments)} failed")
         return done.stdout
 
-    def build(self, steps: int) -> dict[str, Any]:
-        """The data set and its index; without steps an empty installation."""
+    def build(self, steps: int, *days: str, indexed: bool = True) -> dict[str, Any]:
+        """The data set, over so many days up to now if that is said, and its index; without steps nothing."""
         self.run("manage.py", "migrate", "-v", "0")
         self.run("manage.py", "flush", "--no-input", "-v", "0")
         if not steps:
             return {"steps": 0}
         built: dict[str, Any] = json.loads(
-            self.run("-m", "benchmarks.trace_data", str(steps)).splitlines()[-1]
+            self.run("-m", "benchmarks.trace_data", str(steps), *days).splitlines()[-1]
         )
         print(f"built: {json.dumps(built)}", flush=True)
+        if not indexed:
+            return built
         began = time.monotonic()
         self.run("manage.py", "reindexsearch")
         built["index_s"] = round(time.monotonic() - began, 1)

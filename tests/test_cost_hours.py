@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -15,71 +13,14 @@ from django.utils import timezone
 
 from runs import actions
 from runs.actions.change import change, one_writer
-from runs.counting import hour_of
-from runs.models import Charge, CostSeal, CostSum, Entry, Price, Run, RunStatus, Step
+from runs.counting import hour_of, snapshot
+from runs.models import Charge, CostSeal, CostSum, Entry, Run, RunStatus
 from runs.reading.cost_check import check_costs
+from runs.reading.cost_periods import find_period, find_zone
+from runs.reading.costs import BREAKDOWNS, read_costs
+from tests.ledger_maker import Ledger
 
 NOW = datetime.fromisoformat("2026-11-20T12:20:00+00:00")
-TOOLS = ("", "search_logs", "get_metrics", "get_metrics,search_logs")
-
-
-class Ledger:
-    """Makes up runs with charges of the past, as others would book and change them."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
-        made = Price.objects.get_or_create(
-            model="m", source="test", input=3, cache_write_5m=Decimal("3.75"), cache_write_1h=6,
-            cache_read=Decimal("0.3"), output=15, web_search=10,
-        )[0]  # fmt: skip
-        self.price = Price.objects.get(pk=made.pk)
-
-    def run(self, at: datetime, status: str = "running") -> Run:
-        """A run of this time."""
-        pick = self.random.choice
-        return Run.objects.create(
-            agent=pick(("incident", "review")), model="m", user_query="Why?", config="{}", status=status,
-            simulated=pick((False, False, True)), started_by=pick(("olga", "dana")), created_at=at,
-            started_at=at, ended_at=at if status != "running" else None,
-        )  # fmt: skip
-
-    def charge(self, run: Run, at: datetime, **fields: Any) -> Charge:
-        """One attempt of this run that ended then."""
-        number = self.random.randrange
-        seq = Step.objects.filter(run=run).count() + 1
-        step = Step.objects.create(
-            run=run, seq=seq, kind="model", status="succeeded", name="m",
-            started_at=at - timedelta(seconds=number(1, 400)),
-        )  # fmt: skip
-        charge = Charge(
-            step=step, run=run, at=at, agent=run.agent, user=run.started_by, simulated=run.simulated,
-            model=self.random.choice(("m", "claude-haiku-5-5")), caused_by=self.random.choice(TOOLS),
-            failed=number(8) == 0, estimated=number(9) == 0, input_tokens=number(900),
-            cache_write_5m_tokens=number(3) * number(500), cache_write_1h_tokens=number(2) * number(500),
-            cache_read_tokens=number(2) * number(9_000), output_tokens=number(700), web_searches=number(2),
-        )  # fmt: skip
-        if number(10):
-            charge.price = self.price
-            charge.amount = int(self.price.units.cost(charge.usage) * 10**10)
-        for name, value in fields.items():
-            setattr(charge, name, value)
-        charge.save()
-        return charge
-
-    def correct(self, charge: Charge) -> None:
-        """Take a charge back and book it with another amount, at its own time."""
-        number = charge.step.charges.count()
-        back = Charge.objects.get(pk=charge.pk)
-        back.pk, back.number, back.entry = None, number, Entry.REVERSAL
-        for name in ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output"):
-            setattr(back, f"{name}_tokens", -getattr(charge, f"{name}_tokens"))
-        back.web_searches, back.amount = -charge.web_searches, charge.amount and -charge.amount
-        back.save()
-        new = Charge.objects.get(pk=charge.pk)
-        new.pk, new.number = None, number + 1
-        new.price, new.amount = self.price, self.random.randrange(10**9)
-        new.save()
-        actions.count_again([charge.run_id])
 
 
 def seal_all(now: datetime = NOW) -> None:
@@ -94,7 +35,7 @@ def differences() -> list[str]:
 @pytest.mark.django_db
 def test_hours_that_are_over_are_summed_up_and_days_of_them() -> None:
     ledger = Ledger(1)
-    for n in range(60):
+    for n in range(0, 60, 5):
         run = ledger.run(NOW - timedelta(hours=n), "succeeded")
         for k in range(3):
             ledger.charge(run, NOW - timedelta(hours=n, minutes=-17 * k))
@@ -150,6 +91,7 @@ def test_sums_are_right_while_everything_changes() -> None:
     for run in runs:
         first.charge(run, NOW - timedelta(hours=2 + runs.index(run)))
     over = threading.Event()
+    period = find_period({"period": "24h"}, find_zone("Asia/Kolkata"), NOW)
     failures: list[BaseException] = []
 
     def guarded(work: Any, *arguments: Any) -> None:
@@ -185,6 +127,11 @@ def test_sums_are_right_while_everything_changes() -> None:
         while not over.is_set():
             actions.seal_hours(NOW)
             assert differences() == []
+            with snapshot():
+                report = read_costs(period, BREAKDOWNS["agent"], simulated=False)
+                rows = Charge.objects.filter(simulated=False, at__gte=period.since, at__lt=period.until)
+                assert report.total.amount == sum(row.amount or 0 for row in rows)
+                assert report.total.runs == len({row.run_id for row in rows})
 
     workers = [threading.Thread(target=guarded, args=(people, seed)) for seed in (5, 6, 7)]
     sealers = [threading.Thread(target=guarded, args=(sealer,)) for _ in range(2)]

@@ -20,9 +20,9 @@ from runs import actions
 from runs.models import Approval, Run, RunStatus, Step
 from runs.reading import tool_report
 from runs.reading.agent_report import read_agent, read_agents
-from runs.reading.costs import find_period
 from runs.reading.failures import fingerprint_of, pattern_of, read_failures
 from runs.reading.histogram import draw_histogram, percentile
+from runs.reading.periods import find_period
 from runs.reading.tool_report import read_tool, read_tools
 from runs.reading.words import duration
 from tests.factories import a_lease, a_run, a_turn, a_waiting_call

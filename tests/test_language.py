@@ -114,6 +114,7 @@ def test_no_text_breaks_it_and_what_it_understands_survives_a_round_trip(text: s
 VALUES = {name: st.sampled_from(choices) for name, choices in CHOICES.items()}
 VALUES |= {name: st.sampled_from([">1", "<=2", "3", "=4"]) for name in NUMBERS}
 VALUES |= {name: st.sampled_from(["2d", "today", "2026-11-20"]) for name in TIMES}
+VALUES["charged"] = st.sampled_from(["2d", "today..", "..2026-11-20", "2026-11-01..2026-11-08T07:30"])
 
 
 @given(st.lists(st.sampled_from(sorted(FIELDS)).flatmap(

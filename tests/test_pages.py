@@ -20,7 +20,7 @@ from runs import actions
 from runs.actions.approvals import MAX_REASON_CHARACTERS
 from runs.actions.indexing import Indexer
 from runs.actions.starting import MAX_QUESTION_CHARACTERS
-from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepStatus, Vote
+from runs.models import Approval, ApprovalState, Charge, Run, RunStatus, Step, StepStatus, Vote
 from runs.reading import words
 from runs.reading.export import log_text
 from runs.views import errors
@@ -529,6 +529,7 @@ def test_the_cost_page_labels_simulated_money(page: Client, query: str) -> None:
 def test_an_unpriced_call_is_never_shown_as_free(page: Client) -> None:
     a_turn(a_lease(a_run()))
     Step.objects.update(cost_usd=None)
+    Charge.objects.update(price=None, amount=None)
     Run.objects.update(cost_usd=0, unpriced_calls=1)
     for path in ("/costs/", "/"):
         html = text_of(page, path)

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 @contextmanager
 def snapshot() -> Iterator[None]:
     """All that is read within is of one moment; nothing may be written. Within a transaction: that one."""
-    if connection.in_atomic_block:
+    if connection.in_atomic_block or _is_open():
         yield
     elif connection.vendor == "postgresql":
         with transaction.atomic():
@@ -25,3 +25,11 @@ def snapshot() -> Iterator[None]:
                 yield
             finally:
                 cursor.execute("ROLLBACK")
+
+
+def _is_open() -> bool:
+    return (
+        connection.vendor == "sqlite"
+        and connection.connection is not None
+        and (connection.connection.in_transaction)
+    )

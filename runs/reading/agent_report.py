@@ -10,8 +10,8 @@ from typing import Any
 
 from runs.agents import Agent, installed
 from runs.models import Run, RunStatus
-from runs.reading.costs import Period
 from runs.reading.histogram import Histogram, draw_histogram, percentile
+from runs.reading.periods import Period
 from runs.reading.words import duration, money
 
 MOST_RUNS = 3_000  # looked at, newest first

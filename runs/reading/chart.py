@@ -1,4 +1,7 @@
-"""Stacked bars as positions for inline SVG: percent across, pixels down. Pure."""
+"""Stacked bars as positions for inline SVG: percent across, pixels down. Pure.
+
+Each series has a pattern besides its colour, so that bars can be read without colour.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +10,34 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from runs.reading.costs import CostReport, Tally
+from runs.reading.costs import Bar, CostReport
 from runs.reading.timescale import percent_text
 from runs.reading.words import money
 
 HEIGHT = 272.0  # of the plot, without the labels below it
 LEFT = 8.0  # percent kept for the labels of the axis
-MAX_SERIES = 3  # more models than this share the last colour
+MAX_SERIES = 5  # the sixth is all others
+OTHERS = "others"
 UNPRICED_HEIGHT = 9.2
 GAP = 0.8
 ROUND = (Decimal(1), Decimal(2), Decimal(5), Decimal(10))
 NICE = Decimal("1.08")  # room above the highest bar for its label
+MOST_LABELS = 16
+IN_TABLE = 12  # series that have a column of their own
 
 
 @dataclass(frozen=True)
 class Part:
     """One rectangle of a bar."""
 
-    series: str  # c1, c2, c3, or c4 for calls without a price
+    series: str  # s1 to s6, or c4 for calls without a price
     y: str
     height: str
 
 
 @dataclass(frozen=True)
 class Column:
-    """One day or hour."""
+    """One bar."""
 
     x: str
     width: str
@@ -44,6 +50,7 @@ class Column:
     parts: tuple[Part, ...]
     top: str
     is_highest: bool
+    query: str
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class TableRow:
     label: str
     amounts: tuple[str, ...]
     total: str
+    query: str
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ class Chart:
     columns: tuple[Column, ...]
     grid: tuple[GridLine, ...]
     legend: tuple[Series, ...]
-    models: tuple[str, ...]
+    names: tuple[str, ...]
     table: tuple[TableRow, ...]
     title: str
     has_unpriced: bool
@@ -87,63 +95,54 @@ class Chart:
 
 def draw(report: CostReport) -> Chart:
     """The bars of a report."""
-    sums = {slot: _slot(report, slot) for slot in report.slots}
-    top = max((sum(costs, Decimal(0)) for costs, _ in sums.values()), default=Decimal(0))
+    top = max((bar.cost for bar in report.bars), default=Decimal(0))
     step = _grid_step(top)
     full = max(top * NICE, step)
-    columns = _columns(report, sums, full, top)
+    columns = _columns(report, full, top)
     lines = [n * step for n in range(1, int(full / step) + 1)]
-    shown = report.models[:MAX_SERIES]
-    legend = [Series(f"c{n}", name) for n, name in enumerate(shown, start=1)]
-    if len(report.models) > MAX_SERIES:
-        legend[-1] = Series("c3", f"{len(report.models) - MAX_SERIES + 1} other models")
+    legend = [Series(f"s{n}", name) for n, name in enumerate(report.series[:MAX_SERIES], start=1)]
+    if len(report.series) > MAX_SERIES:
+        legend.append(Series("s6", f"{len(report.series) - MAX_SERIES} {OTHERS}"))
+    names = report.series[:IN_TABLE]
     return Chart(
         columns=columns,
         grid=tuple(_grid_line(amount, full, step) for amount in lines),
         legend=tuple(legend),
-        models=report.models,
-        table=tuple(_table_row(report, slot) for slot in report.slots),
+        names=(*names, OTHERS) if len(report.series) > IN_TABLE else names,
+        table=tuple(_table_row(report, bar, names) for bar in report.bars),
         title=_title(report, columns),
         has_unpriced=report.total.unpriced > 0,
     )
 
 
-def _slot(report: CostReport, slot: datetime) -> tuple[list[Decimal], int]:
-    """Cost per series, and calls without a price."""
-    costs = [Decimal(0)] * MAX_SERIES
-    unpriced = 0
-    for n, model in enumerate(report.models):
-        tally = report.by_slot.get((slot, model))
-        if tally is not None:
-            costs[min(n, MAX_SERIES - 1)] += tally.cost
-            unpriced += tally.unpriced
-    return costs, unpriced
+def _by_series(report: CostReport, bar: Bar) -> list[Decimal]:
+    costs = [bar.costs.get(name, Decimal(0)) for name in report.series[:MAX_SERIES]]
+    return [*costs, bar.cost - sum(costs, Decimal(0))]
 
 
-def _columns(
-    report: CostReport, sums: dict[datetime, tuple[list[Decimal], int]], full: Decimal, top: Decimal
-) -> tuple[Column, ...]:
-    room = (100 - LEFT) / len(report.slots)
-    width = room * 0.68
+def _columns(report: CostReport, full: Decimal, top: Decimal) -> tuple[Column, ...]:
+    room = (100 - LEFT) / len(report.bars)
+    width = room * (0.68 if len(report.bars) <= 40 else 0.8)
+    every = -(-len(report.bars) // MOST_LABELS)
     columns = []
-    for n, slot in enumerate(report.slots):
-        costs, unpriced = sums[slot]
+    for n, bar in enumerate(report.bars):
         x = LEFT + n * room + (room - width) / 2
-        parts, y = _parts(costs, unpriced, full)
-        total = sum(costs, Decimal(0))
+        parts, y = _parts(_by_series(report, bar), bar.unpriced, full)
         columns.append(
             Column(
                 x=percent_text(x),
                 width=percent_text(width),
                 middle=percent_text(x + width / 2),
-                label=_label(slot, report, n),
-                full_label=_full_label(slot, report),
-                amount=money(total) + (f" and {unpriced} calls without a price" if unpriced else ""),
-                peak=money(total),
-                label_class=_label_class(n, len(report.slots)),
+                label="" if n % every else _label(report, n),
+                full_label=full_label(report, n),
+                amount=money(bar.cost)
+                + (f" and {bar.unpriced} calls without a price" if bar.unpriced else ""),
+                peak=money(bar.cost),
+                label_class="odd-day" if (n // every) % 3 else "",
                 parts=parts,
                 top=f"{y - 5:.1f}",
-                is_highest=total == top and total > 0,
+                is_highest=bar.cost == top and bar.cost > 0,
+                query=bar.query,
             )
         )
     return tuple(columns)
@@ -157,7 +156,7 @@ def _parts(costs: Sequence[Decimal], unpriced: int, full: Decimal) -> tuple[tupl
         if height <= 0:
             continue
         drawn = max(0.6, height - GAP)
-        parts.append(Part(f"c{n}", f"{y - GAP - drawn:.2f}", f"{drawn:.2f}"))
+        parts.append(Part(f"s{n}", f"{y - GAP - drawn:.2f}", f"{drawn:.2f}"))
         y -= height
     if unpriced:
         parts.append(Part("c4", f"{y - GAP - UNPRICED_HEIGHT:.2f}", f"{UNPRICED_HEIGHT}"))
@@ -182,38 +181,39 @@ def _grid_line(amount: Decimal, full: Decimal, step: Decimal) -> GridLine:
     return GridLine(f"{y:.1f}", f"{y - 4:.1f}", f"${amount:,.{places}f}")
 
 
-def _label(slot: datetime, report: CostReport, n: int) -> str:
-    if report.period.hours:
-        return f"{slot:%H}"
-    return f"{slot.day} {slot:%b}" if n == 0 or slot.day == 1 else str(slot.day)
+def _local(report: CostReport, n: int) -> datetime:
+    return report.period.local(report.period.bounds[n])
 
 
-def _full_label(slot: datetime, report: CostReport) -> str:
-    return f"{slot.day} {slot:%b}" + (f" {slot:%H}:00" if report.period.hours else "")
+def _label(report: CostReport, n: int) -> str:
+    at = _local(report, n)
+    if report.period.unit == "hour":
+        return f"{at:%H:%M}" if at.minute else f"{at:%H}"
+    if report.period.unit == "month":
+        return f"{at:%b %Y}"
+    return f"{at.day} {at:%b}" if n == 0 or at.day <= 7 or len(report.bars) > MOST_LABELS else str(at.day)
 
 
-def _label_class(n: int, count: int) -> str:
-    """Which labels a narrow screen may leave out."""
-    return "odd-day" if n % (2 if count <= 14 else 3) else ""
+def full_label(report: CostReport, n: int) -> str:
+    """The beginning of a bar, on the clock of the reader."""
+    at, unit = _local(report, n), report.period.unit
+    if unit == "month":
+        return f"{at:%B %Y}"
+    return f"{at.day} {at:%b}" + (f" {at:%H:%M}" if unit == "hour" else "")
 
 
-def _table_row(report: CostReport, slot: datetime) -> TableRow:
-    tallies = [report.by_slot.get((slot, model)) or Tally() for model in report.models]
-    total = Tally(
-        cost=sum((tally.cost for tally in tallies), Decimal(0)),
-        calls=sum(tally.calls for tally in tallies),
-        unpriced=sum(tally.unpriced for tally in tallies),
-    )
-    return TableRow(_full_label(slot, report), tuple(_amount(tally) for tally in tallies), _amount(total))
-
-
-def _amount(tally: Tally) -> str:
-    """A dash where nothing was called: that is neither free nor unpriced."""
-    return money(tally.shown_cost) if tally.calls else "–"
+def _table_row(report: CostReport, bar: Bar, names: Sequence[str]) -> TableRow:
+    """A dash where nothing was charged: that is neither free nor unpriced."""
+    costs = [bar.costs.get(name) for name in names]
+    shown = ["–" if cost is None else money(cost) for cost in costs]
+    if len(report.series) > len(names):
+        shown.append(money(bar.cost - sum((cost or Decimal(0) for cost in costs), Decimal(0))))
+    total = money(bar.cost) if bar.costs else "unpriced" if bar.unpriced else "–"
+    return TableRow(full_label(report, bar.place), tuple(shown), total, bar.query)
 
 
 def _title(report: CostReport, columns: Sequence[Column]) -> str:
-    unit = "hour" if report.period.hours else "day"
     highest = next((column for column in columns if column.is_highest), None)
-    title = f"Cost per {unit} by model, {columns[0].full_label} to {columns[-1].full_label}"
+    by = report.breakdown.label.lower()
+    title = f"Cost per {report.period.unit} by {by}, {columns[0].full_label} to {columns[-1].full_label}"
     return f"{title}; highest {highest.full_label}, {highest.amount}" if highest else title

@@ -65,6 +65,9 @@ def _values(name: str, begun: str) -> Iterable[str]:
         .values_list("name", flat=True)[:MOST],
         "error": lambda: ("any", "timeout", "unavailable", "invalid", "denied", "overloaded", "repeated"),
         "after": lambda: ("today", "yesterday", "1h", "24h", "7d", "30d"),
+        "charged": lambda: ("today", "24h..", "7d..", "30d.."),
+        "caused": lambda: ("question", *sorted(registry.TOOLS)),
+        "billed": lambda: _newest("model"),
         "before": lambda: ("today", "yesterday", "24h", "7d", "30d"),
     }  # fmt: skip
     return offered[name]()

@@ -16,8 +16,10 @@ from runs import tokens
 from runs.fulltext import Match, Phrase
 from runs.models import ENDED, Approval, Run, RunNote, RunTag, Step, StepStatus
 from runs.models.run import LENGTH, TOKENS, Seconds
+from runs.reading import charge_terms as charges
 from runs.reading.language import (
     NUMBERS,
+    OF_CHARGES,
     OF_STEPS,
     TIMES,
     Comparison,
@@ -91,13 +93,32 @@ def conditions_of(query: Query, now: datetime) -> Conditions:
                 groups.append(phrases)
         elif term.field in TIMES:
             _limit(found, term, moment(term.values[0], now))
+        elif term.field in OF_CHARGES:
+            continue
         else:
             condition = reduce(or_, (_condition(term.field, value) for value in term.values))
             found.columns.append(~condition if term.negated else condition)
             if not term.negated and _is_indexed(term):
                 found.choices.append(Choice(term.field, _parts(term, condition), _order(term)))
     found.match = Match(tuple(groups))
+    _add_charges(found, query, now)
     return found
+
+
+def _add_charges(found: Conditions, query: Query, now: datetime) -> None:
+    """What has to hold of one and the same model call; each term with a minus of none."""
+    terms = [term for term in query.terms if term.field in OF_CHARGES]
+    found.columns += [~charges.behind([term], now) for term in terms if term.negated]
+    wanted = [term for term in terms if not term.negated]
+    if not wanted:
+        return
+    found.columns.append(charges.behind(wanted, now))
+    _, until = charges.times(wanted, now)
+    if until is not None:  # a run is older than its calls
+        found.until = min(found.until or until, until)
+    few = charges.among(wanted, now)
+    if few is not None:
+        found.choices.append(Choice("charged", (few,)))
 
 
 def _limit(found: Conditions, term: Term, at: datetime) -> None:

@@ -1,102 +1,56 @@
-"""What was spent: sums over the model calls of a period, by time, model, agent and run.
+"""What was spent: a report of a period, broken down one way, compared with the period before.
 
-A call without a price is left out of every sum and counted apart; it is never zero. Simulated calls
-and real ones are never added together.
+Simulated calls and real ones are never added together. A call without a price is in no sum of money and is
+counted apart; it is never zero. `query` of a line or bar is the search that lists exactly the runs behind it.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from decimal import Decimal
-from heapq import nsmallest
-from typing import Any
 
-from django.db.models import Case, Count, F, IntegerField, Q, QuerySet, Sum, Value, When
+from runs.models import Dimension
+from runs.models.cost_sum import AMOUNT_MEASURES, MEASURES
+from runs.reading.cost_lists import listed
+from runs.reading.cost_periods import CostPeriod
+from runs.reading.cost_sums import BEFORE, NOW, Sums, read_sums
+from runs.reading.tally import Tally, usd
 
-from runs.models import Run, Step, StepKind
-
-MAX_RUNS = 10
-TOKEN_COLUMNS = (
-    "input_tokens",
-    "cache_write_5m_tokens",
-    "cache_write_1h_tokens",
-    "cache_read_tokens",
-    "output_tokens",
-)
-ALL_TOKENS = sum((F(name) for name in TOKEN_COLUMNS[1:]), F(TOKEN_COLUMNS[0]))
-ZERO = Decimal(0)
-BEFORE = -1  # the slot of calls in the period of the same length before
+QUESTION, UNTAGGED = "the question", "untagged"
+CLASSES = {
+    "input": "input, not cached",
+    "cache_write_5m": "cache write, 5 minutes",
+    "cache_write_1h": "cache write, 1 hour",
+    "cache_read": "cache read",
+    "output": "output",
+    "web_search": "web searches",
+}
 
 
 @dataclass(frozen=True)
-class Period:
-    """A stretch of time that ends now. `hours` draws one bar per hour, else one per day (UTC)."""
+class Breakdown:
+    """A way to divide what was spent."""
 
     name: str
-    label: str
-    length: timedelta
-    hours: bool = False
-
-    def slots(self, now: datetime) -> list[datetime]:
-        """Beginnings of the bars, oldest first; the last one holds `now`."""
-        step = timedelta(hours=1) if self.hours else timedelta(days=1)
-        last = now.replace(minute=0, second=0, microsecond=0)
-        if not self.hours:
-            last = last.replace(hour=0)
-        return [last - step * n for n in reversed(range(self.length // step))]
+    label: str  # of a column
+    dimension: Dimension
+    field: str  # of the search, that lists the runs of a line
+    counts_runs: bool = False
 
 
-PERIODS = (
-    Period("24h", "24 h", timedelta(hours=24), hours=True),
-    Period("7", "7 days", timedelta(days=7)),
-    Period("14", "14 days", timedelta(days=14)),
-    Period("30", "30 days", timedelta(days=30)),
-)
-USUAL_PERIOD = PERIODS[2]
-
-
-def find_period(name: str) -> Period:
-    """The period of this name, or the usual one."""
-    return next((period for period in PERIODS if period.name == name), USUAL_PERIOD)
-
-
-@dataclass
-class Tally:
-    """Sums over some calls. `cost` counts priced calls only."""
-
-    cost: Decimal = ZERO
-    calls: int = 0
-    unpriced: int = 0
-    tokens: int = 0
-    unpriced_tokens: int = 0
-    sent: int = 0  # input tokens of every class
-    cached: int = 0
-    runs: int = 0
-
-    def add(self, row: dict[str, Any]) -> None:
-        self.cost += row["cost"] or ZERO
-        self.calls += row["calls"]
-        self.unpriced += row["unpriced"]
-        tokens = sum(row[name] or 0 for name in TOKEN_COLUMNS)
-        self.tokens += tokens
-        self.unpriced_tokens += row["tokens_unpriced"] or 0
-        self.sent += tokens - (row["output_tokens"] or 0)
-        self.cached += row["cache_read_tokens"] or 0
-
-    @property
-    def shown_cost(self) -> Decimal | None:
-        """None when nothing of it has a price."""
-        return None if self.calls and self.unpriced == self.calls else self.cost
-
-    @property
-    def cache_share(self) -> float | None:
-        return self.cached / self.sent if self.sent else None
-
-    @property
-    def mean_per_run(self) -> Decimal | None:
-        return self.cost / self.runs if self.runs and self.unpriced < self.calls else None
+BREAKDOWNS = {
+    each.name: each
+    for each in (
+        Breakdown("agent", "Agent", Dimension.AGENT, "agent", counts_runs=True),
+        Breakdown("model", "Model", Dimension.MODEL, "billed"),
+        Breakdown("user", "User", Dimension.USER, "user", counts_runs=True),
+        Breakdown("tag", "Tag", Dimension.TAGS, "tag", counts_runs=True),
+        Breakdown("tool", "Tool", Dimension.CAUSE, "caused"),
+        Breakdown("class", "Token class", Dimension.TOTAL, "class"),
+    )
+}
+USUAL_BREAKDOWN = "model"
 
 
 @dataclass(frozen=True)
@@ -105,147 +59,192 @@ class Line:
 
     name: str
     tally: Tally
-    share: float | None  # of the priced cost, 0 to 1
+    before: Tally
+    share: float | None  # of all priced cost, 0 to 1
+    change: float | None
+    query: str
 
 
 @dataclass(frozen=True)
-class CostlyRun:
-    """A run and what its calls of the period cost."""
+class Bar:
+    """One bar of the chart: cost by series, and calls without a price."""
 
-    run: Run
-    cost: Decimal | None
-    tokens: int
+    place: int
+    costs: dict[str, Decimal]
+    unpriced: int
+    query: str
+
+    @property
+    def cost(self) -> Decimal:
+        return sum(self.costs.values(), Decimal(0))
 
 
 @dataclass(frozen=True)
 class CostReport:
-    """Everything on the cost page."""
+    """What the cost page says about a period. `series` are the names of the chart, dearest first."""
 
-    period: Period
+    period: CostPeriod
+    breakdown: Breakdown
     simulated: bool
     both_kinds: bool
-    since: datetime
-    until: datetime
     total: Tally
-    before: Tally  # the period of the same length before
-    slots: tuple[datetime, ...]
-    models: tuple[str, ...]  # dearest first
-    by_slot: dict[tuple[datetime, str], Tally]
-    by_agent: tuple[Line, ...]
-    by_model: tuple[Line, ...]
-    dearest: tuple[CostlyRun, ...]
+    before: Tally
+    change: float | None
+    lines: tuple[Line, ...]
+    series: tuple[str, ...]
+    bars: tuple[Bar, ...]
+    agents: tuple[str, ...]  # dearest first
+    outcomes: dict[str, Tally]  # by status, "open", and the same with LOST behind it
+    misses: dict[str, Tally]  # by reason: calls, input_tokens, and in cost what it cost more
+    steps: dict[int, Decimal]  # the dearest, by key
+    query: str
+    before_query: str
 
     @property
-    def change(self) -> float | None:
-        """Against the period before: 0.12 is 12 % more; None when a percentage would say nothing."""
-        if not self.before.cost or self.total.cost > 10 * self.before.cost:
-            return None
-        return float(self.total.cost / self.before.cost) - 1
+    def is_overlapping(self) -> bool:
+        """Whether a charge can stand in several lines."""
+        return self.breakdown.name == "tag"
 
 
-def read_costs(period: Period, *, simulated: bool | None, now: datetime) -> CostReport:
-    """The report of a period: three queries. `simulated` None shows real calls when there are any."""
-    slots = period.slots(now)
-    length = now - slots[0]
-    calls = Step.objects.filter(
-        kind=StepKind.MODEL, ended_at__gte=slots[0] - length, ended_at__lte=now
-    ).order_by()
-    rows = list(_sums(calls, slots))
-    kinds = {row["run__simulated"] for row in rows if row["slot"] != BEFORE}
+def read_costs(period: CostPeriod, breakdown: Breakdown, *, simulated: bool | None) -> CostReport:
+    """The report of a period. `simulated` None shows real calls when there are any."""
+    is_class = breakdown.name == "class"
+    dimensions = {Dimension.TOTAL, Dimension.AGENT, Dimension.OUTCOME, Dimension.MISS, breakdown.dimension}
+    measures = ("unpriced", *(AMOUNT_MEASURES if is_class else ("amount",)))
+    sums = read_sums(period.bounds, period.before, dimensions, breakdown.dimension, measures)
+    kinds = {kind for place, _, kind, _ in sums.lines if place == NOW}
     wanted = simulated if simulated is not None else kinds == {True}
-    sums = _Sums()
-    for row in rows:
-        if row["run__simulated"] == wanted:
-            sums.add(row, slots)
-    dearest = _count_runs(calls.filter(ended_at__gte=slots[0], run__simulated=wanted), sums)
+    total, before = (_tally(sums, place, Dimension.TOTAL, wanted, "") for place in (NOW, BEFORE))
+    lines = _lines(sums, period, breakdown, wanted, total)
+    agents = _keys(sums, Dimension.AGENT, wanted)
+    bars = _bars(sums, period, breakdown, wanted)
+    dearest = {name: cost for bar in bars for name, cost in bar.costs.items()}
+    for name in dearest:
+        dearest[name] = sum((bar.costs.get(name, Decimal(0)) for bar in bars), Decimal(0))
     return CostReport(
         period=period,
+        breakdown=breakdown,
         simulated=wanted,
         both_kinds=len(kinds) == 2,
-        since=slots[0],
-        until=now,
-        total=sums.total,
-        before=sums.before,
-        slots=tuple(slots),
-        models=tuple(sorted(sums.by_model, key=lambda name: (-sums.by_model[name].cost, name))),
-        by_slot=sums.by_slot,
-        by_agent=_lines(sums.by_agent, sums.total),
-        by_model=_lines(sums.by_model, sums.total),
-        dearest=dearest,
+        total=total,
+        before=before,
+        change=_change(total, before),
+        lines=lines,
+        series=tuple(sorted(dearest, key=lambda name: (-dearest[name], name))),
+        bars=bars,
+        agents=tuple(sorted(agents, key=lambda name: (-agents[name].amount, name))),
+        outcomes=_keys(sums, Dimension.OUTCOME, wanted),
+        misses=_keys(sums, Dimension.MISS, wanted),
+        steps={step: usd(amount) for (kind, step), amount in sums.steps.items() if kind == wanted},
+        query=listed(period.since, period.until, wanted),
+        before_query=listed(*period.before, wanted),
     )
 
 
-class _Sums:
-    """The same calls summed up in every way the page shows them."""
-
-    def __init__(self) -> None:
-        self.total = Tally()
-        self.before = Tally()
-        self.by_slot: dict[tuple[datetime, str], Tally] = defaultdict(Tally)
-        self.by_agent: dict[str, Tally] = defaultdict(Tally)
-        self.by_model: dict[str, Tally] = defaultdict(Tally)
-
-    def add(self, row: dict[str, Any], slots: list[datetime]) -> None:
-        """Add one group of calls where it belongs."""
-        if row["slot"] == BEFORE:
-            self.before.add(row)
-            return
-        model = row["name"]
-        by_slot = self.by_slot[slots[row["slot"]], model]
-        for tally in (self.total, by_slot, self.by_agent[row["run__agent"]], self.by_model[model]):
-            tally.add(row)
+def _tally(sums: Sums, place: int, dimension: Dimension, simulated: bool, key: str) -> Tally:
+    return Tally(sums.lines.get((place, dimension, simulated, key), ()))
 
 
-def _sums(calls: QuerySet[Step], slots: list[datetime]) -> QuerySet[Step, Any]:
-    """One row per bar, agent, model and kind: what the calls used and cost. Every call is read once.
+def _keys(sums: Sums, dimension: Dimension, simulated: bool, place: int = NOW) -> dict[str, Tally]:
+    wanted = (place, dimension, simulated)
+    return {line[3]: Tally(values) for line, values in sums.lines.items() if line[:3] == wanted}
 
-    The bar is found by comparing: to cut off the time of day, SQLite would call Python for every row.
-    """
-    newest_first = reversed(list(enumerate(slots)))
-    slot = Case(
-        When(ended_at__lt=slots[0], then=Value(BEFORE)),
-        *(When(ended_at__gte=start, then=Value(n)) for n, start in newest_first),
-        output_field=IntegerField(),
+
+def _lines(
+    sums: Sums, period: CostPeriod, breakdown: Breakdown, simulated: bool, total: Tally
+) -> tuple[Line, ...]:
+    now, before = (
+        _divided(breakdown, _keys(sums, breakdown.dimension, simulated, place)) for place in (NOW, BEFORE)
     )
-    priced = Q(cost_usd__isnull=False)
-    used = Q(input_tokens__gt=0) | Q(output_tokens__gt=0) | Q(cache_read_tokens__gt=0)
-    return (
-        calls.annotate(slot=slot)
-        .values("slot", "run__agent", "name", "run__simulated")
-        .annotate(
-            cost=Sum("cost_usd"),
-            calls=Count("pk", filter=priced | used),
-            unpriced=Count("pk", filter=~priced & used),
-            tokens_unpriced=Sum(ALL_TOKENS, filter=~priced),
-            **{name: Sum(name) for name in TOKEN_COLUMNS},
-        )
-    )
-
-
-def _count_runs(calls: QuerySet[Step], sums: _Sums) -> tuple[CostlyRun, ...]:
-    """Write how many runs each line stands for; returns the most expensive ones.
-
-    A run has one agent and may use several models.
-    """
-    spent: dict[int, tuple[Decimal, int]] = {}
-    groups = calls.values_list("run_id", "run__agent", "name").annotate(
-        cost=Sum("cost_usd"), tokens=Sum(ALL_TOKENS)
-    )
-    for pk, agent, model, cost, tokens in groups:
-        if pk not in spent:
-            sums.by_agent[agent].runs += 1
-            sums.total.runs += 1
-        sums.by_model[model].runs += 1
-        earlier_cost, earlier_tokens = spent.get(pk, (ZERO, 0))
-        spent[pk] = earlier_cost + (cost or ZERO), earlier_tokens + tokens
-    dearest = nsmallest(MAX_RUNS, spent, key=lambda pk: (-spent[pk][0], pk))
-    runs = Run.objects.defer("config", "final_response").in_bulk([pk for pk in dearest if spent[pk][0]])
-    return tuple(CostlyRun(runs[pk], *spent[pk]) for pk in dearest if pk in runs)
-
-
-def _lines(tallies: dict[str, Tally], total: Tally) -> tuple[Line, ...]:
+    nothing = Tally()
     lines = [
-        Line(name, tally, float(tally.cost / total.cost) if total.cost else None)
-        for name, tally in tallies.items()
+        Line(
+            name=_named(breakdown, key),
+            tally=tally,
+            before=before.get(key, nothing),
+            share=tally.amount / total.amount if total.amount else None,
+            change=_change(tally, before.get(key, nothing)),
+            query=listed(period.since, period.until, simulated, (breakdown.field, key)),
+        )
+        for key, tally in now.items()
+        if any(tally.values)
     ]
-    return tuple(sorted(lines, key=lambda line: (-line.tally.cost, line.name)))
+    return tuple(sorted(lines, key=lambda line: (-line.tally.amount, -line.tally.tokens, line.name)))
+
+
+def _divided(breakdown: Breakdown, keys: dict[str, Tally]) -> dict[str, Tally]:
+    """Sums per line: a tag has all of its runs, a tool its share of each turn that it caused with others."""
+    divide: dict[str, Callable[[str, Tally], Iterable[tuple[str, list[int]]]]] = {
+        "tag": lambda key, tally: [(tag, tally.values) for tag in key.split(",")],
+        "tool": _by_tool,
+        "class": lambda _, tally: _by_class(tally),
+    }
+    if breakdown.name not in divide:
+        return keys
+    found: dict[str, Tally] = {}
+    for key, tally in keys.items():
+        for name, values in divide[breakdown.name](key, tally):
+            found.setdefault(name, Tally()).add(values)
+    return found
+
+
+def _by_tool(key: str, tally: Tally) -> list[tuple[str, list[int]]]:
+    tools = key.split(",")
+    return [(tool, tally.part(len(tools), first=n == 0)) for n, tool in enumerate(tools)]
+
+
+def _by_class(tally: Tally) -> list[tuple[str, list[int]]]:
+    """The tokens of a class stand where their kind stands, its amount also as the whole amount."""
+    found = []
+    for name in CLASSES:
+        tokens = "web_searches" if name == "web_search" else f"{name}_tokens"
+        amount = getattr(tally, f"{name}_amount")
+        values = {tokens: getattr(tally, tokens), "amount": amount, "priced": tally.priced}
+        if values[tokens]:
+            found.append((name, [values.get(measure, 0) for measure in MEASURES]))
+    return found
+
+
+def _named(breakdown: Breakdown, key: str) -> str:
+    if breakdown.name == "class":
+        return CLASSES[key]
+    return key or {"tag": UNTAGGED, "tool": QUESTION}.get(breakdown.name, "unknown")
+
+
+def _bars(sums: Sums, period: CostPeriod, breakdown: Breakdown, simulated: bool) -> tuple[Bar, ...]:
+    """Every charge is in one series of its bar, also where lines overlap."""
+    costs: dict[int, dict[str, int]] = {}
+    unpriced: dict[int, int] = {}
+    for (place, kind, key), values in sums.bars.items():
+        if kind != simulated:
+            continue
+        unpriced[place] = unpriced.get(place, 0) + values[0]
+        of_bar = costs.setdefault(place, {})
+        for name, amount in _series(breakdown, key, values[1:]):
+            of_bar[name] = of_bar.get(name, 0) + amount
+    return tuple(
+        Bar(
+            place=n,
+            costs={name: usd(amount) for name, amount in costs.get(n, {}).items() if amount},
+            unpriced=unpriced.get(n, 0),
+            query=listed(since, until, simulated),
+        )
+        for n, (since, until) in enumerate(zip(period.bounds, period.bounds[1:], strict=False))
+    )
+
+
+def _series(breakdown: Breakdown, key: str, amounts: list[int]) -> list[tuple[str, int]]:
+    if breakdown.name == "class":
+        return [(CLASSES[name], amount) for name, amount in zip(CLASSES, amounts, strict=True)]
+    if breakdown.name == "tool" and key:
+        tools = key.split(",")
+        share, rest = divmod(amounts[0], len(tools))
+        return [(tool, share + (rest if n == 0 else 0)) for n, tool in enumerate(tools)]
+    return [(_named(breakdown, key).replace(",", " + "), amounts[0])]
+
+
+def _change(now: Tally, before: Tally) -> float | None:
+    """0.12 is 12 % more; None when a percentage would say nothing."""
+    if before.amount <= 0 or now.amount > 10 * before.amount:
+        return None
+    return now.amount / before.amount - 1

@@ -13,7 +13,7 @@ from django.db.models.expressions import RawSQL
 from django.db.models.functions import Left
 
 from runs.models import Run, Step, StepKind
-from runs.reading.costs import Period
+from runs.reading.periods import Period
 
 MOST = 5_000  # failures that are looked at, newest first
 SHOWN_GROUPS = 50

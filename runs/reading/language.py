@@ -22,6 +22,8 @@ MOST_TERMS = 20
 STATUSES = ("queued", "running", "waiting", "paused", "succeeded", "stopped", "failed", "cancelled")
 EFFECTS = ("read", "write", "destructive")
 HAS = ("approval", "error", "note", "answer", "tag", "unknown", "unpriced")
+CLASSES = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output", "web_search")
+CHARGES = ("unpriced", "priced", "failed", "answered", "estimated")
 IS = ("open", "ended", "simulated", "live", "fork")
 
 # name, what it is about, an example of a value
@@ -40,11 +42,19 @@ FIELDS: dict[str, tuple[str, str]] = {
     "duration": ("from start to end; s, m, h and d are understood", ">10m"),
     "after": ("started at or after: a date, a time, or an age", "2d"),
     "before": ("started before: a date, a time, or an age", "2026-11-20"),
+    "charged": ("had a model call in this stretch of time", "2026-11-01..2026-11-08"),
+    "caused": ("a model call that this tool's results caused; question for the first one", "search_logs"),
+    "billed": ("a model call that this model answered", "claude-sonnet-5-5"),
+    "class": ("a model call with tokens of this class: " + ", ".join(CLASSES), "cache_read"),
+    "charge": ("a model call that is: " + ", ".join(CHARGES), "unpriced"),
     "has": ("what the run has: " + ", ".join(HAS), "approval"),
     "is": ("what the run is: " + ", ".join(IS), "open"),
 }
-CHOICES = {"status": STATUSES, "effect": EFFECTS, "has": HAS, "is": IS}
+CHOICES = {
+    "status": STATUSES, "effect": EFFECTS, "has": HAS, "is": IS, "class": CLASSES, "charge": CHARGES,
+}  # fmt: skip
 OF_STEPS = frozenset({"tool", "effect", "error"})  # these, and words, have to hold for one and the same step
+OF_CHARGES = frozenset({"charged", "caused", "billed", "class", "charge"})  # for one and the same model call
 NUMBERS = frozenset({"cost", "tokens", "steps", "duration"})
 TIMES = frozenset({"after", "before"})
 
@@ -99,7 +109,7 @@ class Query:
 
     def with_value(self, field: str, value: str) -> Query:
         """The same query with this value as the only one of its field."""
-        return Query((*self.without(field).terms, Term(field, (value,), phrase=not _plain(value))))
+        return Query((*self.without(field).terms, Term(field, (value,), phrase=not is_plain(value))))
 
 
 @dataclass(frozen=True)
@@ -150,7 +160,7 @@ def _term(found: re.Match[str]) -> Term:
         values = tuple(value.lower() for value in values)
     for value in values:
         _check(name, value, at)
-    if len(values) > 1 and name in NUMBERS | TIMES:
+    if len(values) > 1 and name in NUMBERS | TIMES | {"charged"}:
         raise QueryError(f"Give {name}: one value; for a range write it twice.", at)
     return Term(name, values, bool(minus), phrase is not None)
 
@@ -179,6 +189,8 @@ def _check(name: str, value: str, at: int) -> None:
             comparison(name, value)
         elif name in TIMES:
             moment(value, datetime(2000, 1, 1, tzinfo=UTC))
+        elif name == "charged":
+            stretch(value, datetime(2000, 1, 1, tzinfo=UTC))
     except QueryError as error:
         raise QueryError(str(error), at) from error
 
@@ -224,5 +236,18 @@ def moment(value: str, now: datetime) -> datetime:
     )
 
 
-def _plain(value: str) -> bool:
+def stretch(value: str, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """From the first moment to before the second; either may be missing. A day alone is that whole day."""
+    first, dots, last = value.partition("..")
+    if not dots:
+        since = moment(first, now)
+        is_day = len(first) == 10 and "-" in first
+        return since, since + timedelta(days=1) if is_day else None
+    if not first and not last:
+        raise QueryError(f"Say from when to when, such as charged:{FIELDS['charged'][1]}.")
+    return (moment(first, now) if first else None), (moment(last, now) if last else None)
+
+
+def is_plain(value: str) -> bool:
+    """Whether a value needs no quotation marks."""
     return bool(value) and not re.search(r'[\s,"]', value)

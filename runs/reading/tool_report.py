@@ -13,8 +13,8 @@ from django.db.models.functions import Length
 
 from runs.agents import installed
 from runs.models import Approval, Step, StepKind, StepStatus
-from runs.reading.costs import Period
 from runs.reading.histogram import Histogram, draw_histogram, percentile
+from runs.reading.periods import Period
 from runs.reading.words import duration
 from tools import policy, registry
 from tools.base import Tool

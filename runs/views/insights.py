@@ -7,8 +7,8 @@ from django.shortcuts import render
 from django.utils import timezone
 
 from runs.reading.agent_report import read_agent, read_agents
-from runs.reading.costs import PERIODS, find_period
 from runs.reading.failures import read_failures
+from runs.reading.periods import PERIODS, find_period
 from runs.reading.tool_report import MOST_CALLS, read_tool, read_tools
 from runs.views.errors import allow
 
