@@ -9,7 +9,8 @@ from typing import Any, Literal
 from django.contrib.auth.models import User
 from django.db import InterfaceError, OperationalError
 
-from runs.actions.change import Change, change, end_waiting
+from runs.actions.change import Change, change
+from runs.actions.clocks import end_waiting
 from runs.actions.cooling import set_start
 from runs.actions.eligibility import groups_asked, why_may_not_vote
 from runs.actions.errors import (

@@ -284,20 +284,3 @@ def shared_transaction() -> AbstractContextManager[None]:
     On SQLite, drivers of one process that write at the same time share it, and its commit.
     """
     return group_commit.sharing() if connection.vendor == "sqlite" else transaction.atomic()
-
-
-def stop_clock(current: Change, until: datetime | None = None) -> None:
-    """Nobody drives the run any more, or since `until`: the driven time no longer grows."""
-    since: datetime | None = current.run.driving_since
-    if since is not None:
-        driven = ((until or current.now) - since).total_seconds()
-        current.add(driven_seconds=max(0.0, driven))
-        current.set(driving_since=None)
-
-
-def end_waiting(current: Change) -> None:
-    """A person decided or the deadline did: the time waited no longer grows."""
-    since: datetime | None = current.run.waiting_since
-    if since is not None:
-        current.add(waited_seconds=(current.now - since).total_seconds())
-        current.set(waiting_since=None)

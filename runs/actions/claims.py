@@ -11,14 +11,8 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from runs.actions.change import (
-    Change,
-    Lease,
-    change,
-    database_now,
-    one_writer,
-    stop_clock,
-)
+from runs.actions.change import Change, Lease, change, database_now, one_writer
+from runs.actions.clocks import stop_clock
 from runs.actions.settling import close_open_steps
 from runs.models import Run, RunStatus, Step, StepStatus
 

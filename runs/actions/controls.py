@@ -11,7 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 from runs.actions.amounts import quoted, read_amount
-from runs.actions.change import Change, change, end_waiting, stop_clock
+from runs.actions.change import Change, change
+from runs.actions.clocks import end_waiting, stop_clock
 from runs.actions.errors import ActionError
 from runs.actions.settling import close_attempts, close_open_steps
 from runs.actions.turns import create_note

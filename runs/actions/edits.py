@@ -23,7 +23,8 @@ from runs.actions.approvals import (
     why_void,
 )
 from runs.actions.calls import Question, put_question
-from runs.actions.change import Change, Lease, change, end_waiting
+from runs.actions.change import Change, Lease, change
+from runs.actions.clocks import end_waiting
 from runs.actions.errors import ActionError, ApprovalExpired, BeingChanged, InvalidEdit
 from runs.actions.revising import canonical, differences
 from runs.models import Approval, ApprovalState, Edit, EditState, Origin, Run, RunStatus, Step, StepStatus

@@ -58,12 +58,16 @@ def run_log(run: Run) -> dict[str, Any]:
         "started_at": run.started_at.isoformat() if run.started_at else None,
         "ended_at": run.ended_at.isoformat() if run.ended_at else None,
         "waited_seconds": round(run.waited_seconds, 3),
-        "events": [
-            {"seq": event.seq, "kind": event.kind, "actor": event.actor, "at": event.at.isoformat()}
-            | {"data": event.fields, "hash": event.hash}
-            for event in run.events.order_by("seq")
-        ],
+        "events": _events(run),
     }
+
+
+def _events(run: Run) -> list[dict[str, Any]]:
+    return [
+        {"seq": event.seq, "kind": event.kind, "actor": event.actor, "at": event.at.isoformat()}
+        | {"data": event.fields, "hash": event.hash}
+        for event in run.events.order_by("seq")
+    ]
 
 
 def money(amount: Decimal | None) -> str | None:

@@ -57,11 +57,19 @@ class WhatIf:
 
 
 def todays_prices(now: datetime) -> Prices:
-    """Prices of a model for what selected one when the call was made, and for a prompt of this size."""
+    """Prices of a model for what selected one when the call was made, and for a prompt of this size.
+
+    A model that has no fast mode would have answered at its usual price.
+    """
     prices_in_force.look()
 
     def find(model: str, context: str, prompt_tokens: int) -> UnitPrices | None:
-        return prices_in_force.unit_prices(model, at=now, prompt_tokens=prompt_tokens, context=context)
+        usual = ",".join(word for word in context.split(",") if word != "fast")
+        for tried in dict.fromkeys((context, usual)):
+            prices = prices_in_force.unit_prices(model, at=now, prompt_tokens=prompt_tokens, context=tried)
+            if prices is not None:
+                return prices
+        return None
 
     return find
 
