@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
+from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
+from hypothesis import HealthCheck
+from hypothesis import settings as bounded
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from runs import actions
 from runs.actions import Lease
 from runs.actions.prices import InvalidPrice, end_price, set_price, withdraw_price
 from runs.actions.repricing import RepricingOutdated, apply_repricing, apply_some, plan_repricing
-from runs.models import Charge, PriceChange, PriceOverride, Repricing, RepricingLine, Run, RunStatus, Step
+from runs.models import (
+    Charge,
+    PriceChange,
+    PriceOverride,
+    Repricing,
+    RepricingLine,
+    Run,
+    RunStatus,
+    Spending,
+    Step,
+)
 from runs.reading.budgets import ledger_contradictions
 from runs.reading.invariants import contradictions
+from tests.conftest import Installation, eventually
 from tests.factories import a_lease, a_run, an_attempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -257,3 +278,161 @@ def test_a_driver_whose_run_is_repriced_between_two_moves_goes_on_from_the_new_r
     charged(lease)
     actions.end_run(lease, status=RunStatus.SUCCEEDED, final_response="Done.")
     nothing_is_wrong()
+
+
+# ------------------------------------------------------------ anything at any time
+
+
+class Ledger(RuleBasedStateMachine):
+    """Charges, overrides and repricings in any order, some of them cut short; sums agree at every moment."""
+
+    models = ("claude-mythos-5-1", "claude-sonnet-5-5", "claude-haiku-5-5")
+
+    def __init__(self) -> None:
+        super().__init__()
+        actions.open_ledgers()
+        self.leases = [a_lease(a_run(f"run {number}")) for number in range(2)]
+        self.plan: Repricing | None = None
+
+    @rule(
+        who=st.integers(0, 1),
+        model=st.sampled_from(models),
+        tokens=st.integers(0, 200_000),
+        context=st.sampled_from([{}, {"service_tier": "batch"}, {"speed": "fast"}, {"inference_geo": "us"}]),
+        compacted=st.booleans(),
+    )
+    def charge(self, who: int, model: str, tokens: int, context: dict[str, object], compacted: bool) -> None:
+        parts = [
+            {"type": "message", "input_tokens": tokens, "output_tokens": 7},
+            {"type": "compaction", "model": "claude-mythos-5-1", "input_tokens": 11, "output_tokens": 1},
+        ]
+        raw = {"input_tokens": tokens, "output_tokens": 7, "iterations": parts if compacted else None}
+        charged(self.leases[who], model, raw | context)
+
+    @rule(model=st.sampled_from(models), output=st.integers(1, 99))
+    def price(self, model: str, output: int) -> None:
+        mine = PriceOverride.objects.filter(model=model).last()
+        try:
+            set_price(
+                actor="dana",
+                override_id=mine.pk if mine else None,
+                model=model,
+                prices=PRICES | {"output": str(output)},
+                reason="x",
+            )
+        except actions.ActionError:
+            assert Repricing.objects.filter(state="applying").exists()
+
+    @rule()
+    def withdraw(self) -> None:
+        mine = PriceOverride.objects.last()
+        if mine is not None and not Repricing.objects.filter(state="applying").exists():
+            try:
+                withdraw_price(actor="dana", override_id=mine.pk, reason="x")
+            except actions.ActionError:
+                assert mine.is_withdrawn
+
+    @rule()
+    def dry_run(self) -> None:
+        self.plan = the_past()
+
+    @rule()
+    def begin(self) -> None:
+        if self.plan is not None:
+            with contextlib.suppress(actions.ActionError):
+                apply_repricing(
+                    actor="olga", repricing_id=self.plan.pk, digest=self.plan.digest, reason="late"
+                )
+
+    @rule(dies_at=st.integers(0, 40))
+    def apply_until_killed(self, dies_at: int) -> None:
+        """The process is gone before one of its statements: the transaction around it is void."""
+        left = dies_at
+
+        def killed(execute: Any, *arguments: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return execute(*arguments)
+
+        with contextlib.suppress(Killed), connection.execute_wrapper(killed):
+            apply_some(most=1)
+
+    @rule()
+    def go_on(self) -> None:
+        while apply_some():
+            pass
+
+    @invariant()
+    def it_adds_up(self) -> None:
+        nothing_is_wrong()
+
+    def teardown(self) -> None:
+        while apply_some():
+            pass
+        done = RepricingLine.objects.exclude(repricing__state="dry_run").values_list("state", flat=True)
+        assert set(done) <= {"applied", "changed"}
+        nothing_is_wrong()
+        for lease in self.leases:
+            actions.end_run(lease, status=RunStatus.SUCCEEDED, final_response="Done.")
+        for row in (RepricingLine, Repricing, PriceChange, PriceOverride, Spending):
+            row.objects.all().delete()
+        Run.objects.all().delete()
+
+
+class Killed(BaseException):
+    """Nobody catches it, as nobody catches SIGKILL."""
+
+
+def test_charges_prices_and_repricings_in_any_order_with_kills_add_up() -> None:
+    for period in ("day", "month"):
+        actions.set_budget(actor="olga", scope="installation", period=period, limits={"tokens": "1000000000"})
+    run_state_machine_as_test(
+        Ledger,
+        settings=bounded(
+            max_examples=8, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+# ------------------------------------------------------------ kill -9
+
+
+@pytest.mark.server
+def test_a_repricing_that_is_killed_in_the_middle_is_gone_on_with(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    try:
+        assert installation.command("migrate", "-v0").returncode == 0
+        story = "from tests.test_repricing import many_runs; many_runs()"
+        assert installation.command("shell", "-v0", "-c", story).returncode == 0
+        planned = installation.command("price", "reprice", "--from", "2026-01-01")
+        assert "80 charges of 40 runs" in planned.stdout, planned.stderr
+        applying = installation.start("price", "apply", "1", "--reason", "late")
+        done = "SELECT 1 FROM runs_repricingline WHERE state = 'applied' LIMIT 1"
+        eventually(lambda: installation.rows(done), within=60)
+        os.kill(applying.pid, signal.SIGKILL)
+        applying.wait()
+        checked = installation.command("checkruns")
+        assert (checked.returncode, checked.stdout) == (0, "40 runs checked, 0 with contradictions\n")
+        worker = installation.start("worker")  # nobody says anything: whoever works goes on with it
+        over = "SELECT 1 FROM runs_repricing WHERE state = 'applied'"
+        eventually(lambda: installation.rows(over), within=60)
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+        assert installation.rows("SELECT count(*) FROM runs_charge WHERE entry = -1") == [(80,)]
+        assert installation.rows("SELECT count(*) FROM runs_event WHERE kind = 'run.repriced'") == [(40,)]
+        whole = "SELECT count(*) FROM runs_run WHERE cost_usd = 0.0206532 AND unpriced_calls = 0"
+        assert installation.rows(whole) == [(40,)]
+    finally:
+        installation.close()
+
+
+def many_runs() -> None:
+    """Forty runs that are over, with two calls each that had no price, and a price for them."""
+    for number in range(40):
+        lease = a_lease(a_run(f"run {number}"))
+        charged(lease)
+        charged(lease)
+        actions.end_run(lease, status=RunStatus.SUCCEEDED, final_response="Done.")
+    override()

@@ -30,7 +30,8 @@ class Repricing(models.Model):
     digest = models.CharField(max_length=64)  # of every change of every run
     run_count = models.PositiveIntegerField(default=0)
     charge_count = models.PositiveIntegerField(default=0)
-    # Whole FRACTIONs of a dollar, over the charges that change; those without a price count as nothing.
+    # Whole FRACTIONs of a dollar, over the charges that change, simulated ones included: a check sum, shown
+    # nowhere as one amount. Those without a price count as nothing.
     before = models.BigIntegerField(default=0)
     after = models.BigIntegerField(default=0)
     made_by = models.CharField(max_length=150)
@@ -53,18 +54,6 @@ class Repricing(models.Model):
 
     def __str__(self) -> str:
         return f"repricing {self.pk}"
-
-    @property
-    def before_usd(self) -> Decimal:
-        return Decimal(self.before) / FRACTION
-
-    @property
-    def after_usd(self) -> Decimal:
-        return Decimal(self.after) / FRACTION
-
-    @property
-    def difference_usd(self) -> Decimal:
-        return self.after_usd - self.before_usd
 
 
 class LineState(models.TextChoices):

@@ -43,11 +43,26 @@ class ModelSum:
 
 
 @dataclass(frozen=True)
+class KindSum:
+    """What changes in all, simulated and real apart: these are never added together."""
+
+    simulated: bool
+    charges: int
+    before: Decimal
+    after: Decimal
+
+    @property
+    def difference(self) -> Decimal:
+        return self.after - self.before
+
+
+@dataclass(frozen=True)
 class RepricingPage:
     """One repricing with a page of its lines."""
 
     repricing: Repricing
     models: tuple[ModelSum, ...]
+    kinds: tuple[KindSum, ...]  # real first
     lines: tuple[RepricingLine, ...]
     number: int  # of the page, from 1
     pages: int
@@ -90,6 +105,7 @@ def read_repricing(repricing: Repricing, *, number: int = 1) -> RepricingPage:
     return RepricingPage(
         repricing=repricing,
         models=models,
+        kinds=tuple(_kinds(models)),
         lines=tuple(lines[start : start + ON_A_PAGE]),
         number=number,
         pages=pages,
@@ -97,6 +113,15 @@ def read_repricing(repricing: Repricing, *, number: int = 1) -> RepricingPage:
         left=states.get(LineState.PLANNED, 0),
         left_alone=states.get(LineState.CHANGED, 0),
     )
+
+
+def _kinds(models: tuple[ModelSum, ...]) -> Iterator[KindSum]:
+    for simulated in (False, True):
+        lines = [line for line in models if line.simulated == simulated]
+        if lines:
+            before, after = sum(line.before for line in lines), sum(line.after for line in lines)
+            charges = sum(line.charges for line in lines)
+            yield KindSum(simulated, charges, Decimal(before), Decimal(after))
 
 
 def csv_lines(repricing: Repricing) -> Iterator[str]:

@@ -95,15 +95,14 @@ class Command(BaseCommand):
     def _show(self, repricing: Repricing) -> None:
         page = read_repricing(repricing)
         for line in page.models:
-            self.stdout.write(
-                f"{line.model}: {line.charges} charges of {line.runs} runs, ${line.before:f} before, "
-                f"${line.after:f} after"
-            )
+            what = f"{line.model} (simulated)" if line.simulated else line.model
+            cost = f"${line.before:f} before, ${line.after:f} after"
+            self.stdout.write(f"{what}: {line.charges} charges of {line.runs} runs, {cost}")
+        for kind in page.kinds:
+            what = "simulated, in all" if kind.simulated else "in all"
+            self.stdout.write(f"{what}: ${kind.before:f} before, ${kind.after:f} after")
         which = f"repricing {repricing.pk}, {repricing.get_state_display().lower()}"
-        self.stdout.write(
-            f"{which}: {repricing.charge_count} charges of {repricing.run_count} runs, "
-            f"${repricing.before_usd:f} before, ${repricing.after_usd:f} after"
-        )
+        self.stdout.write(f"{which}: {repricing.charge_count} charges of {repricing.run_count} runs")
         if page.left_alone:
             self.stdout.write(f"{page.left_alone} runs had changed meanwhile and were left as they are")
         if repricing.state == RepricingState.DRY_RUN and repricing.charge_count:
