@@ -10,3 +10,4 @@ import "./jumps.js";
 import "./copying.js";
 import "./keys.js";
 import "./notify.js";
+import "./zone.js";
