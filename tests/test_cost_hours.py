@@ -41,7 +41,7 @@ def test_hours_that_are_over_are_summed_up_and_days_of_them() -> None:
             ledger.charge(run, NOW - timedelta(hours=n, minutes=-17 * k))
     seal_all()
     hours = set(CostSeal.objects.filter(hours=1).values_list("hour", flat=True))
-    assert max(hours) == hour_of(NOW) - 2  # the one that ended an hour and twenty minutes ago
+    assert max(hours) == hour_of(NOW) - 2  # the one after it ended only twenty minutes ago
     assert CostSeal.objects.filter(hours=24, sealed=True).count() == 2  # all of the 18th and 19th
     assert differences() == []
     CostSum.objects.filter(hours=1, dimension=1).first().delete()  # type: ignore[union-attr]

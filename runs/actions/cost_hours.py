@@ -9,9 +9,10 @@ from itertools import batched
 from runs.counting import hour_of
 from runs.models import Charge, CostSeal, Run
 
-SEALED_AFTER = timedelta(hours=1)  # from the end of an hour
-# No charge of a younger run can be in a sealed hour. The rest of the hour is for a change that takes long.
-YOUNG = timedelta(minutes=30)
+# An hour is sealed so long after its end. So no charge of a YOUNG run, and none that is not LATE, can be in a
+# sealed hour; the rest is for clocks that differ.
+SEALED_AFTER = timedelta(minutes=30)
+YOUNG = timedelta(minutes=15)
 LATE = timedelta(minutes=5)
 AT_ONCE = 500
 

@@ -25,6 +25,7 @@ class Miss(StrEnum):
     FIRST = "first"  # the first turn of a run: nothing was sent before
     HAND_OVER = "hand_over"  # the first turn of a run that goes on with another one's summary
     NEW = "new"  # what came since the turn before
+    TAIL = "tail"  # sent by the turn before behind the part that it had cached
     SMALL = "small"
     MODEL = "model"
     OFF = "off"
@@ -60,20 +61,27 @@ def misses(call: Sent, before: Sent | None, *, handed_over: bool) -> list[tuple[
 
     What the call before had sent as well could have been read; the rest is new.
     """
-    sent = call.prompt - call.tokens[3]
+    read = call.tokens[3]
+    sent = call.prompt - read
     if before is None:
         return [(Miss.HAND_OVER if handed_over else Miss.FIRST, sent)] if sent else []
-    missed = min(sent, max(0, min(call.prompt, before.prompt) - call.tokens[3]))
-    found = [(Miss.NEW, sent - missed), (_reason(call, before), missed)]
-    return [(reason, tokens) for reason, tokens in found if tokens]
+    old = min(call.prompt, before.prompt)
+    missed = min(sent, max(0, old - read))
+    reason = _whole(call, before)
+    if reason is not None:
+        parts = [(reason, missed)]
+    else:
+        lost = min(missed, max(0, min(old, sum(before.tokens[1:4])) - read))
+        lifetime = LONG if before.tokens[2] else SHORT
+        late = call.began - before.ended > lifetime
+        parts = [(Miss.PAUSE if late else Miss.CHANGED, lost), (Miss.TAIL, missed - lost)]
+    return [(reason, tokens) for reason, tokens in [(Miss.NEW, sent - missed), *parts] if tokens]
 
 
-def _reason(call: Sent, before: Sent) -> Miss:
+def _whole(call: Sent, before: Sent) -> Miss | None:
+    """Why nothing at all of what the call before had sent could be read."""
     if call.model != before.model:
         return Miss.MODEL
     if before.prompt < smallest_cached(call.model):
         return Miss.SMALL
-    if not any(before.tokens[1:4]):
-        return Miss.OFF
-    lifetime = LONG if before.tokens[2] else SHORT
-    return Miss.PAUSE if call.began - before.ended > lifetime else Miss.CHANGED
+    return None if any(before.tokens[1:4]) else Miss.OFF

@@ -29,6 +29,7 @@ REASONS = {
     Miss.CHANGED: ("Beginning changed or was forgotten", "the same start was sent, yet not found"),
     Miss.MODEL: ("Another model answered", "each model has a cache of its own"),
     Miss.OFF: ("The turn before wrote nothing", "caching was off or not asked for"),
+    Miss.TAIL: ("Behind the cached part", "sent by the turn before without being cached"),
     Miss.SMALL: ("Prompt too small to be cached", "models cache from 512 to 4,096 tokens on"),
     Miss.HAND_OVER: ("Hand-over to another run", "it begins with a summary, which is new"),
     Miss.FIRST: ("First turn of a run", "nothing was sent before"),

@@ -44,6 +44,7 @@ class Piece:
     length: int
     since: int
     until: int
+    sign: int = 1  # -1: to be taken away
 
 
 def read_sums(
@@ -115,7 +116,7 @@ class _Reader:
         pieces = [
             piece
             for place, since, until in self._slots()
-            for piece in self._sealed(place, since, until)
+            for piece in self._around_day(place, since, until) or self._sealed(place, since, until)
         ]  # fmt: skip
         for place, _, kind, key, *sums in _summed(pieces, [self._bar_dimension], self._bar_measures):
             self._sums.bars[place, bool(kind), key] = [int(value) for value in sums]
@@ -187,6 +188,24 @@ class _Reader:
     def _slots(self) -> Iterator[tuple[int, datetime, datetime]]:
         for place, (since, until) in enumerate(zip(self._bounds, self._bounds[1:], strict=False)):
             yield place, since, until
+
+    def _around_day(self, place: int, since: datetime, until: datetime) -> list[Piece]:
+        """A sealed day of the reader as the nearest day of UTC, with some hours added and some taken away.
+
+        These are fewer sums than those of all its hours. Empty when it cannot be said so.
+        """
+        first, last = end_of(since), hour_of(until)
+        day = (first + DAY // 2) // DAY * DAY
+        if first == day or start_of(first) != since or start_of(last) != until or abs(last - first - DAY) > 1:
+            return []
+        walked = self._walk(start_of(min(first, day)), start_of(max(last, day + DAY)))
+        if day not in self._days or not all(length for length, _ in walked):
+            return []
+        edges = [
+            Piece(place, 1, first, day) if first < day else Piece(place, 1, day, first, -1),
+            Piece(place, 1, last, day + DAY, -1) if last < day + DAY else Piece(place, 1, day + DAY, last),
+        ]
+        return [Piece(place, DAY, day, day + DAY), *(piece for piece in edges if piece.since < piece.until)]
 
     def _sealed(self, place: int, since: datetime, until: datetime) -> list[Piece]:
         """The sealed days and hours within; those next to each other are one piece."""
@@ -263,12 +282,12 @@ def _summed(pieces: Sequence[Piece], dimensions: Sequence[int], measures: Sequen
     """Rows of (place, dimension, simulated, key, sums of the measures…)."""
     if not pieces:
         return []
-    values = ", ".join(f"({p.place}, {p.length}, {p.since}, {p.until})" for p in pieces)
-    sums = ", ".join(f"SUM(s.{name})" for name in measures)
+    values = ", ".join(f"({p.place}, {p.length}, {p.since}, {p.until}, {p.sign})" for p in pieces)
+    sums = ", ".join(f"SUM(piece.sign * s.{name})" for name in measures)
     wanted = ", ".join(str(int(dimension)) for dimension in dimensions)
     with connection.cursor() as cursor:
         cursor.execute(  # CROSS JOIN: SQLite then looks up each piece in the index of sums
-            f"WITH piece(place, length, since, until) AS (VALUES {values}) "  # noqa: S608
+            f"WITH piece(place, length, since, until, sign) AS (VALUES {values}) "  # noqa: S608
             f"SELECT piece.place, s.dimension, s.simulated, s.key, {sums} "
             f"FROM piece CROSS JOIN {CostSum._meta.db_table} s "
             f"WHERE s.hours = piece.length AND s.dimension IN ({wanted}) AND s.simulated IN (%s, %s) "

@@ -36,7 +36,8 @@ def costs(request: HttpRequest) -> HttpResponse:
     period = find_period(request.GET.dict(), zone, now)
     breakdown = BREAKDOWNS.get(request.GET.get("by", ""), BREAKDOWNS[USUAL_BREAKDOWN])
     report = read_costs(period, breakdown, simulated=SOURCES.get(request.GET.get("source", "")))
-    context = _picker(report) | {"report": report, "chart": draw(report)}
+    guessed = "zone" not in request.GET and ZONE_COOKIE not in request.COOKIES
+    context = _picker(report) | {"report": report, "chart": draw(report), "zone_guessed": guessed}
     if report.total.calls or report.total.runs:
         context |= _findings(report)
     response = render(request, "costs/costs.html", context)

@@ -11,3 +11,4 @@ import "./reports.js";
 import "./copying.js";
 import "./keys.js";
 import "./notify.js";
+import "./zone.js";
