@@ -55,7 +55,9 @@ class Writing:
             "/approvals/unknown/", "/approvals/decided/", "/notifications/", "/notifications/new",
             "/notifications/deliveries/", "/agents/", "/agents/incident/", "/tools/", "/tools/get_metrics/",
             "/errors/", f"/runs/compare/?left={finished.pk}&right={waiting.pk}", "/runs/compare/",
-            "/costs/", "/budgets/", "/tickets/", "/tickets/INC-1/", "/workers/", "/sign-in/",
+            "/costs/", "/costs/export/", f"/costs/statement/{finished.created_at:%Y-%m}/",
+            "/costs/summaries/", "/costs/advice/incident/", "/budgets/", "/tickets/",
+            "/tickets/INC-1/", "/workers/", "/sign-in/",
         ]  # fmt: skip
         return " ".join(addresses)
 
