@@ -205,6 +205,15 @@ def test_a_corrected_attempt_counts_with_the_price_that_holds_now() -> None:
     assert attempt.cost == Decimal("0.002") and attempt.prices == listed(at=START)
 
 
+def test_of_very_long_runs_fewer_are_looked_at() -> None:
+    for n in range(4):
+        an_ended_run(called(START + n * MINUTE, 1_000, 0, 0, 0, 1), model_calls=9_000)
+    looked = look_at("incident", 50)
+    assert len(looked.runs) == 2 and looked.is_cut
+    Run.objects.update(model_calls=90_000)
+    assert len(look_at("incident", 50).runs) == 1
+
+
 def test_the_page_reads_the_last_runs_only_and_links_those_behind_it(client: Client, viewer: User) -> None:
     for n in range(60):
         at = START + n * MINUTE

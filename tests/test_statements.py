@@ -127,10 +127,10 @@ def test_an_export_is_filtered_like_the_list_and_says_what_it_does_not_understan
 def test_sums_by_period_add_up_to_the_ledger(page: Client, by: str, period: str) -> None:
     two_months()
     text = fetched(
-        page, f"/costs/export/summary/?format=jsonl&by={by}&period={period}&from=2026-10-22&to=2026-11-05"
+        page, f"/costs/export/summary/?format=jsonl&by={by}&period={period}&from=2026-10-28&to=2026-11-01"
     )
     rows = [json.loads(line) for line in text.splitlines()]
-    since, until = datetime(2026, 10, 22, tzinfo=UTC), datetime(2026, 11, 6, tzinfo=UTC)
+    since, until = datetime(2026, 10, 28, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
     ledger = list(Charge.objects.filter(at__gte=since, at__lt=until))
     assert sum(Decimal(row["amount_usd"] or 0) for row in rows) == sum(
         charge.cost_usd or 0 for charge in ledger

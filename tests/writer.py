@@ -58,7 +58,9 @@ class Writing:
             "/approvals/unknown/", "/approvals/decided/", "/notifications/", "/notifications/new",
             "/notifications/deliveries/", "/agents/", "/agents/incident/", "/tools/", "/tools/get_metrics/",
             "/errors/", f"/runs/compare/?left={finished.pk}&right={waiting.pk}", "/runs/compare/",
-            f"/budgets/{budget.pk}/", "/costs/", "/budgets/", "/tickets/", "/tickets/INC-1/", "/workers/",
+            f"/budgets/{budget.pk}/", "/costs/", "/costs/export/",
+            f"/costs/statement/{finished.created_at:%Y-%m}/", "/costs/summaries/", "/costs/advice/incident/",
+            "/costs/prices/", "/costs/prices/new", "/budgets/", "/tickets/", "/tickets/INC-1/", "/workers/",
             "/sign-in/",
         ]  # fmt: skip
         return " ".join(addresses)

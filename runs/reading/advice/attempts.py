@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from itertools import batched
+from itertools import accumulate, batched
 from typing import Any
 
 from runs.models import ENDED, Charge, Price, Run, RunStatus
@@ -15,6 +15,7 @@ from runs.money import FRACTION, UnitPrices, Usage
 
 SIZES = (50, 200, 1_000)  # runs that can be looked at
 AT_ONCE = 250  # runs whose charges are read with one query
+MOST_ATTEMPTS = 20_000  # of longer runs fewer are looked at
 FEWEST_RUNS = 20  # of fewer nothing is suggested
 _COLUMNS = (
     *("step_id", "run_id", "number", "step__started_at", "at", "model", "context", "caused_by", "failed"),
@@ -46,6 +47,7 @@ class Looked:
     simulated: bool
     runs: dict[int, Run]
     attempts: dict[int, list[Attempt]] = field(default_factory=dict)
+    is_cut: bool = False  # fewer runs than were asked for, because they made so many calls
 
     @property
     def all(self) -> Iterator[Attempt]:
@@ -62,14 +64,21 @@ class Looked:
 def look_at(agent: str, count: int, *, simulated: bool | None = None) -> Looked:
     """The last `count` ended runs of this agent, real or simulated ones; None: of the kind of the newest one.
 
-    Reads these runs and their charges by index, whatever else there is.
+    Reads these runs and their charges by index, whatever else there is, and no more than MOST_ATTEMPTS or
+    one run.
     """
     ended = Run.objects.filter(agent=agent, status__in=ENDED).order_by("-created_at", "-id")
     if simulated is None:
         simulated = ended.values_list("simulated", flat=True).first() or False
     narrow = ended.defer("config", "opening", "final_response", "explanation", "limits")
-    runs = {run.pk: run for run in narrow.filter(simulated=simulated)[:count]}
-    looked = Looked(agent, simulated, runs, {pk: [] for pk in runs})
+    found = list(narrow.filter(simulated=simulated)[:count])
+    so_far = accumulate(run.model_calls for run in found)
+    runs = {
+        run.pk: run
+        for place, (run, calls) in enumerate(zip(found, so_far, strict=True))
+        if calls <= MOST_ATTEMPTS or not place
+    }
+    looked = Looked(agent, simulated, runs, {pk: [] for pk in runs}, is_cut=len(runs) < len(found))
     units: dict[int, UnitPrices] = {}
     for keys in batched(runs, AT_ONCE, strict=False):
         for attempt in _attempts(keys, units):
