@@ -338,11 +338,9 @@ class Ledger(RuleBasedStateMachine):
 
     @rule()
     def begin(self) -> None:
-        if self.plan is not None:
-            with contextlib.suppress(actions.ActionError):
-                apply_repricing(
-                    actor="olga", repricing_id=self.plan.pk, digest=self.plan.digest, reason="late"
-                )
+        plan, self.plan = self.plan or the_past(), None
+        with contextlib.suppress(actions.ActionError):
+            apply_repricing(actor="olga", repricing_id=plan.pk, digest=plan.digest, reason="late")
 
     @rule(dies_at=st.integers(0, 40))
     def apply_until_killed(self, dies_at: int) -> None:

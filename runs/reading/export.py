@@ -25,9 +25,7 @@ def run_log(run: Run) -> dict[str, Any]:
     steps = list(run.steps.order_by("seq"))
     tools = [step for step in steps if step.kind == StepKind.TOOL]
     turns = [step for step in steps if step.kind == StepKind.MODEL]
-    charges: defaultdict[int, list[Charge]] = defaultdict(list)
-    for entry in run.charges.select_related("price").order_by("step_id", "number"):
-        charges[entry.step_id].append(entry)
+    charges = _charges_by_step(run)
     return {
         "request_id": str(run.request_id),
         "agent": run.agent,
@@ -103,6 +101,13 @@ def _tool_result(step: Step) -> dict[str, Any]:
         "is_error": step.is_error,
         "content": content,
     }
+
+
+def _charges_by_step(run: Run) -> defaultdict[int, list[Charge]]:
+    charges: defaultdict[int, list[Charge]] = defaultdict(list)
+    for entry in run.charges.select_related("price").order_by("step_id", "number"):
+        charges[entry.step_id].append(entry)
+    return charges
 
 
 def _model_call(step: Step, entries: list[Charge]) -> dict[str, Any]:
