@@ -284,14 +284,19 @@ def _summed(pieces: Sequence[Piece], dimensions: Sequence[int], measures: Sequen
         return []
     values = ", ".join(f"({p.place}, {p.length}, {p.since}, {p.until}, {p.sign})" for p in pieces)
     sums = ", ".join(f"SUM(piece.sign * s.{name})" for name in measures)
+    columns = ", ".join(f"s.{name}" for name in ("dimension", "simulated", "key", *measures))
     wanted = ", ".join(str(int(dimension)) for dimension in dimensions)
+    fitting = (
+        f"{CostSum._meta.db_table} s WHERE s.hours = piece.length AND s.dimension IN ({wanted}) "
+        "AND s.simulated IN (%s, %s) AND s.hour >= piece.since AND s.hour < piece.until"
+    )
+    # Each piece is looked up in the index: left alone, PostgreSQL compares all sums with all pieces.
+    if connection.vendor == "postgresql":
+        fitting = f"LATERAL (SELECT {columns} FROM {fitting} OFFSET 0) s"  # noqa: S608
     with connection.cursor() as cursor:
-        cursor.execute(  # CROSS JOIN: SQLite then looks up each piece in the index of sums
+        cursor.execute(
             f"WITH piece(place, length, since, until, sign) AS (VALUES {values}) "  # noqa: S608
-            f"SELECT piece.place, s.dimension, s.simulated, s.key, {sums} "
-            f"FROM piece CROSS JOIN {CostSum._meta.db_table} s "
-            f"WHERE s.hours = piece.length AND s.dimension IN ({wanted}) AND s.simulated IN (%s, %s) "
-            "AND s.hour >= piece.since AND s.hour < piece.until "
+            f"SELECT piece.place, s.dimension, s.simulated, s.key, {sums} FROM piece CROSS JOIN {fitting} "
             "GROUP BY piece.place, s.dimension, s.simulated, s.key",
             [False, True],
         )
