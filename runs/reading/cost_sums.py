@@ -9,15 +9,14 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from django.db import connection
 from django.db.models import QuerySet
 
 from runs.counting import Counted, count, end_of, hour_of, snapshot, start_of
 from runs.counting.hours import DAY
-from runs.models import ENDED, CostAcross, CostSeal, CostSum, Dimension, Run, RunTag
+from runs.models import ENDED, CostAcross, CostSeal, Dimension, Run, RunTag
 from runs.models.cost_sum import MEASURES, VERSION
+from runs.reading.cost_pieces import Piece, summed
 
 NOW, BEFORE = 0, 1
 RUNS = MEASURES.index("runs")
@@ -34,17 +33,6 @@ class Sums:
     lines: dict[LineKey, list[int]] = field(default_factory=dict)
     bars: dict[BarKey, list[int]] = field(default_factory=dict)
     steps: dict[tuple[bool, int], int] = field(default_factory=dict)  # (simulated, step): amount
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Hours of sums: of whole days (24) or of hours (1)."""
-
-    place: int
-    length: int
-    since: int
-    until: int
-    sign: int = 1  # -1: to be taken away
 
 
 def read_sums(
@@ -100,7 +88,7 @@ class _Reader:
             *self._sealed(NOW, self._bounds[0], self._bounds[-1]),
             *self._sealed(BEFORE, *self._before),
         ]
-        for place, dimension, kind, key, *sums in _summed(pieces, self._dimensions, MEASURES):
+        for place, dimension, kind, key, *sums in summed(pieces, self._dimensions, MEASURES):
             self._sums.lines[place, dimension, bool(kind), key] = [int(value) for value in sums]
         for place, since in ((NOW, self._bounds[0]), (BEFORE, self._before[0])):
             across: set[int] = set()
@@ -118,12 +106,12 @@ class _Reader:
             for place, since, until in self._slots()
             for piece in self._around_day(place, since, until) or self._sealed(place, since, until)
         ]  # fmt: skip
-        for place, _, kind, key, *sums in _summed(pieces, [self._bar_dimension], self._bar_measures):
+        for place, _, kind, key, *sums in summed(pieces, [self._bar_dimension], self._bar_measures):
             self._sums.bars[place, bool(kind), key] = [int(value) for value in sums]
 
     def _read_steps(self) -> None:
         pieces = self._sealed(NOW, self._bounds[0], self._bounds[-1])
-        for _, _, kind, key, amount in _summed(pieces, [Dimension.STEP], ["amount"]):
+        for _, _, kind, key, amount in summed(pieces, [Dimension.STEP], ["amount"]):
             self._sums.steps[bool(kind), int(key)] = int(amount)
 
     # ----------------------------------------------------------------- ledger
@@ -276,24 +264,3 @@ def _count(block: Sequence[Hole]) -> list[Counted]:
 
 def _added(have: list[int] | None, more: Sequence[int]) -> list[int]:
     return list(more) if have is None else [a + b for a, b in zip(have, more, strict=True)]
-
-
-def _summed(pieces: Sequence[Piece], dimensions: Sequence[int], measures: Sequence[str]) -> list[Any]:
-    """Rows of (place, dimension, simulated, key, sums of the measures…)."""
-    if not pieces:
-        return []
-    values = ", ".join(f"({p.place}, {p.length}, {p.since}, {p.until}, {p.sign})" for p in pieces)
-    sums = ", ".join(f"SUM(piece.sign * s.{name})" for name in measures)
-    wanted = ", ".join(str(int(dimension)) for dimension in dimensions)
-    with connection.cursor() as cursor:
-        cursor.execute(  # CROSS JOIN: SQLite then looks up each piece in the index of sums
-            f"WITH piece(place, length, since, until, sign) AS (VALUES {values}) "  # noqa: S608
-            f"SELECT piece.place, s.dimension, s.simulated, s.key, {sums} "
-            f"FROM piece CROSS JOIN {CostSum._meta.db_table} s "
-            f"WHERE s.hours = piece.length AND s.dimension IN ({wanted}) AND s.simulated IN (%s, %s) "
-            "AND s.hour >= piece.since AND s.hour < piece.until "
-            "GROUP BY piece.place, s.dimension, s.simulated, s.key",
-            [False, True],
-        )
-        found: list[Any] = cursor.fetchall()
-    return found
