@@ -88,8 +88,8 @@ def test_the_page_takes_the_same_few_queries_for_runs_of_any_length(
 ) -> None:
     run = a_long_run(steps)
     # session, user, run and whether it asked, steps, (the last turn of a long run), step and its turn,
-    # its events, tickets, checks, evidence, forks, pending, unknown, permissions (2)
-    with django_assert_num_queries(16 + (steps == LONG)):
+    # its charges, its events, tickets, checks, evidence, forks, pending, unknown, permissions (2)
+    with django_assert_num_queries(17 + (steps == LONG)):
         assert page.get(run.get_absolute_url()).status_code == 200
     # session, user, run, steps
     with django_assert_num_queries(4):
@@ -112,8 +112,8 @@ def test_a_step_among_very_many_events_shows_its_own(
     )
     Run.objects.filter(pk=run.pk).update(last_event=len(told))
     for seq in (1, 2, 600, LONG):
-        # session, user, run, step, its approval or turn, where its events begin, they themselves
-        with django_assert_num_queries(7 if steps[seq - 1].kind == "tool" else 6):
+        # session, user, run, step, its approval or charges, where its events begin, they themselves
+        with django_assert_num_queries(7):
             panel = html_of(page, f"{run.get_absolute_url()}?step={seq}", panel=True)
         assert re.findall(r'"data">call\.(\w+)<', panel) == ["proposed", "noted", "allowed", "finished"]
 
