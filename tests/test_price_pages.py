@@ -83,6 +83,8 @@ def test_a_dry_run_is_exported_line_by_line(client: Client, treasurer: User) -> 
     assert (line["usd_before"], line["usd_after"], line["newly_priced"]) == ("0", "0.0103266", "1")
     (row,) = [json.loads(text) for text in b"".join(client.get(f"{address}.jsonl")).decode().splitlines()]
     assert row["usd_difference"] == "0.0103266" and row["request_id"] == line["request_id"]
+    future = client.post("/costs/prices/repricings/", {"since": "2990-01-01", "until": "2990-02-01"})
+    assert future.status_code == 422 and b"still to come" in future.content
 
 
 def test_who_may_only_look_sees_prices_and_changes_none(client: Client, viewer: User) -> None:
