@@ -218,6 +218,11 @@ def test_months_are_listed_and_those_to_come_are_not(page: Client) -> None:
     assert page.get("/costs/export/").status_code == 200
 
 
+def test_a_filter_takes_names_with_commas_in_quotes() -> None:
+    wanted = EntryFilter.parse({"user": 'olga , "Doe, J.",, =x'}, now=NOVEMBER)
+    assert wanted.user == ("olga", "Doe, J.", "=x")
+
+
 def test_a_filter_takes_times_with_a_zone() -> None:
     wanted = EntryFilter.parse({"from": "2026-11-01T01:00+01:00", "to": "2026-11-01"}, now=NOVEMBER)
     assert wanted.since == datetime(2026, 11, 1, tzinfo=UTC) and wanted.until == datetime(

@@ -82,7 +82,8 @@ def operating_system_user() -> User:
 def allow_operating(user: User) -> None:
     """Give this user every permission: on their own machine nobody else could give them a missing one."""
     granted = Permission.objects.filter(
-        content_type__app_label="runs", codename__in=["budget", "decide", "notify", "policy", "start"]
+        content_type__app_label="runs",
+        codename__in=["budget", "decide", "notify", "policy", "price", "start"],
     )
     user.user_permissions.add(*granted)
 
