@@ -438,3 +438,5 @@ def test_permission_is_needed_to_set_one(client: Client, operator: User) -> None
     answer = client.post("/budgets/set", sent | {"thresholds": "90 %, 20"})
     budget = Budget.objects.get()
     assert answer.headers["Location"] == f"/budgets/{budget.pk}/" and budget.thresholds == [20, 90]
+    wrong = client.post("/budgets/set", sent | {"tokens": "many", "budget": "9" * 5_000})
+    assert wrong.status_code == 422 and "“many” cannot be a limit" in wrong.content.decode()

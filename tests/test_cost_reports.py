@@ -254,6 +254,12 @@ def test_periods_begin_with_days_of_the_reader(
     assert find_zone("Mars/Olympus", zone) == ZoneInfo(zone)
 
 
+def test_a_day_that_is_nearly_over_does_not_smuggle_in_more_bars_than_can_be_read() -> None:
+    late = datetime(2026, 11, 22, 23, 50, tzinfo=UTC)
+    period = find_period({"from": "2026-11-17", "to": "2026-11-22", "unit": "hour"}, find_zone("UTC"), late)
+    assert period.unit == "day" and len(period.bounds) == 7
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("period", [*PERIODS, "nonsense"])
 def test_an_empty_period_draws_an_empty_chart(period: str) -> None:

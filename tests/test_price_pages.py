@@ -12,6 +12,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
 
+from runs.management.startup import allow_operating
 from runs.models import Charge, PriceOverride, Repricing, Run
 from runs.reading.export import run_log
 from tests.factories import a_lease, a_run
@@ -83,6 +84,8 @@ def test_a_dry_run_is_exported_line_by_line(client: Client, treasurer: User) -> 
     assert (line["usd_before"], line["usd_after"], line["newly_priced"]) == ("0", "0.0103266", "1")
     (row,) = [json.loads(text) for text in b"".join(client.get(f"{address}.jsonl")).decode().splitlines()]
     assert row["usd_difference"] == "0.0103266" and row["request_id"] == line["request_id"]
+    future = client.post("/costs/prices/repricings/", {"since": "2990-01-01", "until": "2990-02-01"})
+    assert future.status_code == 422 and b"still to come" in future.content
 
 
 def test_who_may_only_look_sees_prices_and_changes_none(client: Client, viewer: User) -> None:
@@ -99,6 +102,12 @@ def test_who_may_only_look_sees_prices_and_changes_none(client: Client, viewer: 
     assert "No dry run" not in page(client, "/costs/prices/repricings/")
     page(client, "/costs/prices/999/", 404)
     page(client, "/costs/prices/repricings/999/", 404)
+
+
+def test_whoever_runs_it_on_his_own_machine_may_set_prices_too(viewer: User) -> None:
+    allow_operating(viewer)
+    own = Permission.objects.filter(content_type__app_label="runs").exclude(codename__contains="_")
+    assert {f"runs.{each.codename}" for each in own} == viewer.get_user_permissions()
 
 
 def test_a_price_is_changed_ended_and_withdrawn_on_its_page(client: Client, treasurer: User) -> None:

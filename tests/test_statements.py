@@ -210,8 +210,17 @@ def test_months_are_listed_and_those_to_come_are_not(page: Client) -> None:
     assert "October 2026" in html and "November 2026" in html and "September 2026" not in html
     assert page.get("/costs/statement/2999-01/").status_code == 404
     assert page.get("/costs/statement/2026-13/").status_code == 404
+    assert page.get(f"/costs/statement/{'9' * 30}-1/").status_code == 404
+    for month in ("2999-01", "9999-12"):  # an empty file would look like a month in which nothing was used
+        refused = page.get(f"/costs/export/?format=csv&statement={month}")
+        assert refused.status_code == 400 and b"There is no statement of" in refused.content
     assert b"Nothing was booked" in page.get("/costs/statement/2020-01/").content
     assert page.get("/costs/export/").status_code == 200
+
+
+def test_a_filter_takes_names_with_commas_in_quotes() -> None:
+    wanted = EntryFilter.parse({"user": 'olga , "Doe, J.",, =x'}, now=NOVEMBER)
+    assert wanted.user == ("olga", "Doe, J.", "=x")
 
 
 def test_a_filter_takes_times_with_a_zone() -> None:

@@ -125,6 +125,12 @@ def test_a_channel_is_subscribed_by_whoever_may_and_nobody_sends_for_another(
     )
     with pytest.raises(ActionError, match="notify"):
         subscribe("month", user=operator, channel=channel.pk)
+    client.force_login(manager)
+    for nothing in ("9" * 30, "first"):  # not taken for the choice of one's own
+        answer = client.post(
+            "/costs/summaries/set", {"every": "week", "channel": nothing, "address": "m@x.org"}
+        )
+        assert answer.status_code == 422 and b"no such channel" in answer.content
     mine = subscribed(manager)
     theirs = subscribed(manager, every="month", address="", channel=channel.pk)
     client.force_login(operator)

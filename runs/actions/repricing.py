@@ -48,6 +48,8 @@ def plan_repricing(
         raise ActionError("The period has to end after it begins.")
     Repricing.objects.filter(state=RepricingState.DRY_RUN, digest="").delete()  # nobody saw their end
     until = min(until, timezone.now())
+    if until <= since:
+        raise ActionError("The period is still to come. Nothing was charged in it yet.")
     plan = Repricing(made_by=actor, since=since, until=until, model=model.strip(), agent=agent.strip())
     look()
     plan.prices = version_of_prices()

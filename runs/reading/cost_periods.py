@@ -75,7 +75,8 @@ def find_period(wanted: Mapping[str, str], zone: ZoneInfo, now: datetime) -> Cos
     """The period that an address asks for by period, or from and to, and unit. Nonsense is the usual one."""
     since, until, before, name, label = _stretch(wanted, zone, now)
     days = max(1, (until - since) // DAY)
-    fitting = {"hour": 24 * days, "day": days, "week": days // 7, "month": days // 28}
+    hours = max(24, -((since - until) // HOUR))  # the last day may be nearly whole
+    fitting = {"hour": hours, "day": days, "week": days // 7, "month": days // 28}
     units = tuple(unit for unit, bars in fitting.items() if bars <= MOST_BARS and (bars > 1 or unit == "day"))
     usual = "hour" if since + 2 * DAY >= until else "day" if "day" in units else "week"
     usual = usual if usual in units else units[-1]

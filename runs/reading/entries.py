@@ -6,6 +6,7 @@ no cursor stays open while a slow reader takes them.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -147,4 +148,6 @@ def usd(amount: int | None) -> str:
 
 
 def _several(text: str) -> tuple[str, ...]:
-    return tuple(part for word in text.replace("\x00", "").split(",") if (part := word.strip()))
+    """Names with commas between them; one that has a comma itself stands in quotes, as in CSV."""
+    words = next(csv.reader([" ".join(text.replace("\x00", "").splitlines())], skipinitialspace=True), [])
+    return tuple(part for word in words if (part := word.strip()))

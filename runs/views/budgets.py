@@ -11,6 +11,7 @@ from django.utils import timezone
 from runs.access import may_set_budgets
 from runs.actions import ActionError, remove_budget, set_budget
 from runs.models import AtLimit, Budget, Period, Scope
+from runs.parameters import number_of
 from runs.reading.budget_page import find_budget, read_drawings, read_state
 from runs.reading.budgets import read_budgets, read_changes, subject_names, tool_names
 from runs.views.errors import allow
@@ -39,7 +40,7 @@ def budget_set(request: HttpRequest) -> HttpResponse:
     """Add a budget or change one; what was wrong is said beside what was sent."""
     permission = may_set_budgets(request.user)
     sent = request.POST
-    changed = find_budget(int(sent["budget"])) if sent.get("budget", "").isdecimal() else None
+    changed = find_budget(number_of(sent.get("budget", "")) or 0)
     if not permission:
         return _page(request, permission.why_not, status=403)
     scope, subject = sent.get("scope", Scope.INSTALLATION), sent.get("subject", "").strip()

@@ -44,8 +44,9 @@ def export(request: HttpRequest) -> HttpResponseBase:
         return render(request, "costs/export.html", context | {"breakdowns": BREAKDOWNS, "buckets": BUCKETS})
     try:
         if month := sent.get("statement", ""):
-            rows = chain.from_iterable(entries(part) for part in month_entries(*bounds(_month_of(month))))
-            return _download(request, sent, f"statement-{month}", rows, COLUMNS)
+            first = _month_of(month, now)
+            rows = chain.from_iterable(entries(part) for part in month_entries(*bounds(first)))
+            return _download(request, sent, f"statement-{first:%Y-%m}", rows, COLUMNS)
         wanted = EntryFilter.parse(sent, now=now)
         return _download(request, sent, f"ledger-{now:%Y-%m-%d}", entries(wanted.rows()), COLUMNS)
     except BadFilter as error:
@@ -111,15 +112,18 @@ def _download(
     )
 
 
-def _month_of(text: str) -> date:
+def _month_of(text: str, now: datetime) -> date:
     try:
-        return datetime.strptime(text, "%Y-%m").date()
+        first = datetime.strptime(text, "%Y-%m").date()
     except ValueError as error:
         raise BadFilter("statement has to be a month such as 2026-11.") from error
+    if first > now.astimezone(UTC).date():
+        raise BadFilter(f"There is no statement of {first:%Y-%m} yet.")
+    return first
 
 
 def _first_day(year: int, month: int) -> date | None:
     try:
         return date(year, month, 1)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

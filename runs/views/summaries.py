@@ -29,7 +29,9 @@ def summary_page(request: HttpRequest) -> HttpResponse:
 @allow("POST")
 def subscribe(request: HttpRequest) -> HttpResponse:
     """Choose how often; what was wrong is said beside what was sent."""
-    every, channel = request.POST.get("every", ""), number_of(request.POST.get("channel", ""))
+    every, named = request.POST.get("every", ""), request.POST.get("channel", "")
+    # A channel that cannot be found is not taken for "me": then nobody's own choice changes.
+    channel = (number_of(named) or 0) if named else None
     try:
         summary = acts.subscribe(
             every, user=viewer_of(request), address=request.POST.get("address", ""), channel=channel
