@@ -22,8 +22,10 @@ from runs import actions
 from runs.actions import Lease
 from runs.actions.prices import InvalidPrice, end_price, set_price, withdraw_price
 from runs.actions.repricing import RepricingOutdated, apply_repricing, apply_some, plan_repricing
+from runs.counting import hour_of
 from runs.models import (
     Charge,
+    CostSeal,
     PriceChange,
     PriceOverride,
     Repricing,
@@ -34,7 +36,9 @@ from runs.models import (
     Step,
 )
 from runs.reading.budgets import ledger_contradictions
+from runs.reading.entries import EntryFilter
 from runs.reading.invariants import contradictions
+from runs.reading.ledger_export import bounds_of, summary
 from tests.conftest import Installation, eventually
 from tests.factories import a_lease, a_run, an_attempt
 
@@ -195,6 +199,25 @@ def test_a_withdrawn_override_never_held_and_its_charges_go_back_to_the_list() -
     assert step.price_source.startswith("genai-prices ")
     nothing_is_wrong()
     override("claude-sonnet-5-5")  # it is in nobody's way
+
+
+def test_what_was_repriced_is_counted_again_and_what_lost_its_price_is_not_free() -> None:
+    step = charged(a_lease(a_run()), "nova-1")
+    later, seal = timezone.now() + timedelta(hours=2), CostSeal.objects.filter(hour=hour_of(step.started_at))
+    for _ in range(2):
+        mine = override("nova-1")
+        actions.seal_hours(later)
+        assert seal.exists()
+        apply(the_past())
+        assert not seal.exists()
+        withdraw_price(actor="petra", override_id=mine.pk, reason="a typing error")
+        apply(the_past())
+    step.refresh_from_db()
+    assert step.cost_usd is None and step.charges.count() == 9
+    wanted = EntryFilter.parse({}, now=later)
+    (row,) = summary(wanted, ("model",), bounds_of(wanted, "all"))
+    assert row["amount_usd"] is None and row["unpriced_tokens"] == step.total_tokens
+    nothing_is_wrong()
 
 
 def test_an_override_can_end_and_the_next_call_has_the_price_of_the_list() -> None:

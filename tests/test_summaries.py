@@ -93,6 +93,19 @@ def test_a_summary_says_what_a_person_wants_to_know(
 
 
 @pytest.mark.django_db
+def test_a_week_without_any_price_did_not_cost_nothing() -> None:
+    since, until = period_of("week", MONDAY)
+    an_ended_run(Attempt(Usage(input_tokens=1_200), since, "mythos-x"))
+    facts = summary_facts("week", since, until, now=DUE)
+    assert facts["headline"].endswith(": unpriced")
+    assert facts["lines"][0] == "unpriced in 1 run, 1 model call."
+    assert "Nothing was spent in the week before" in facts["lines"][1]
+    after = summary_facts("week", until, until + timedelta(days=7), now=DUE + timedelta(days=7))
+    assert after["headline"].endswith(": $0")
+    assert after["lines"][1] == "The week before it was unpriced."
+
+
+@pytest.mark.django_db
 def test_each_person_chooses_and_only_his_own_address(client: Client, viewer: User) -> None:
     client.force_login(viewer)
     refused = client.post("/costs/summaries/set", {"every": "week", "address": "boss@example.com"})

@@ -57,6 +57,7 @@ class Change:
         self.actor = actor
         self.now = now  # by the clock of the database, as soon as the run was locked
         self.has_budgets: bool | None = None  # as the ledger has seen it in this transaction
+        self.counts_again = False  # what sums over the ledger say of the hours of this run no longer holds
         self.rules: Policy | None = None  # in force, as this transaction last read them
         self.rules_digest: str | None = None  # of what people wrote of them, where it was read with the run
         self._memory = memory or Memory()
@@ -155,8 +156,9 @@ class Change:
         rows.append(Event, self._events)
         if self._fields:
             rows.update(self.run, self._fields)
-        if "ended_at" in self._fields:
-            cost_hours.outcome_changed(self.run, self.now)
+        # Seals are the last lock: here all ledgers of budgets are written.
+        if self.counts_again or ("ended_at" in self._fields and not cost_hours.is_young(self.run, self.now)):
+            cost_hours.count_again([self.run.pk])
         if self.run.status == RunStatus.QUEUED:
             jobs.defer(self.run.pk, self.run.retry_at)
         hints.announce(self.run.pk)

@@ -116,7 +116,8 @@ def book(current: Change, step: Step, charge: Charge) -> str:
     if any(part.is_unpriced for part in parts):
         current.add(unpriced_calls=1)
     _append(current, step, parts)
-    cost_hours.booked(current.run, step.ended_at or current.now, timezone.now())
+    if cost_hours.is_late(step.ended_at or current.now, timezone.now()):
+        current.counts_again = True
     del tokens["thinking_tokens"]  # they are part of the output
     current.add(**tokens)
     return "unpriced" if step.cost_usd is None else str(step.cost_usd)
@@ -158,7 +159,7 @@ def write_corrections(current: Change, corrections: Sequence[Correction]) -> Non
             | _money(old.model, correction.prices, old.usage)
         )
     rows.append(ChargeRow, entries)
-    cost_hours.count_again([current.run.pk])
+    current.counts_again = True
 
 
 def price_row(model: str, prices: UnitPrices) -> int:

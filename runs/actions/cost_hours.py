@@ -20,8 +20,9 @@ AT_ONCE = 500
 def count_again(run_ids: Collection[int]) -> None:
     """Break the seals of all hours with charges of these runs. Inside a transaction, after its other writes.
 
-    Call it after an entry for the past was booked, and after anything that reports group by was changed: the
-    tags of a run, or whether and how it ended.
+    It is for an entry of the past, and for anything that reports group by: the tags of a run, or whether and
+    how it ended. A change of a run says that it `counts_again`, and does it last of all: whoever waits for a
+    seal then holds all ledgers of budgets that he needs.
     """
     hours: set[int] = set()
     for some in batched(run_ids, AT_ONCE, strict=False):
@@ -33,13 +34,11 @@ def count_again(run_ids: Collection[int]) -> None:
             CostSeal.objects.filter(hours=length, hour__in=part).delete()
 
 
-def outcome_changed(run: Run, now: datetime) -> None:
-    """The same for a run that ended or goes on again; nothing for a young one."""
-    if now - run.created_at >= YOUNG:
-        count_again([run.pk])
+def is_young(run: Run, now: datetime) -> bool:
+    """Whether no charge of this run can be in a sealed hour, because it has not been there for so long."""
+    return now - run.created_at < YOUNG
 
 
-def booked(run: Run, at: datetime, now: datetime) -> None:
-    """The same after an entry of this time; nothing for one of the present."""
-    if now - at >= LATE:
-        count_again([run.pk])
+def is_late(at: datetime, now: datetime) -> bool:
+    """Whether an entry of this time, booked now, may be in a sealed hour."""
+    return now - at >= LATE

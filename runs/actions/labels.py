@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from runs.actions.budgets import let_go_on_where_room, release_from
 from runs.actions.change import change
-from runs.actions.cost_hours import count_again
 from runs.actions.errors import ActionError
 from runs.actions.ledger import follow_tag
 from runs.actions.tags import MOST_TAGS, checked_tag
@@ -28,7 +27,7 @@ def tag_run(*, run_id: int, name: str, actor: str) -> bool:
         RunTag.objects.create(run=current.run, name=tag, added_by=actor, added_at=current.now)
         follow_tag(current, tag, joins=True)
         current.event("run.tagged", tag=tag)
-        count_again([run_id])
+        current.counts_again = True
     return True
 
 
@@ -42,7 +41,7 @@ def untag_run(*, run_id: int, name: str, actor: str) -> bool:
         roomier = follow_tag(current, tag, joins=False)
         current.event("run.untagged", tag=tag)
         release_from(current, tag)
-        count_again([run_id])
+        current.counts_again = True
     let_go_on_where_room(roomier, actor=actor, why=f"{actor} took the tag {tag} off another run.")
     return True
 

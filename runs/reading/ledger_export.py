@@ -101,8 +101,9 @@ def summary(
     columns = summary_columns(by)
     for since, until in bounds:
         for row in _sums(wanted.rows().filter(at__gte=since, at__lt=until), by):
-            amount = row.pop("amount")
-            row["amount_usd"] = None if amount is None else Decimal(amount) / FRACTION
+            amount, priced = row.pop("amount"), row.pop("priced")
+            has_none = not priced and row["unpriced_tokens"]  # also where a price was taken back
+            row["amount_usd"] = None if amount is None or has_none else Decimal(amount) / FRACTION
             row |= {"from": iso(since), "to": iso(until)}
             yield {name: row[name] for name in columns}
 
@@ -114,7 +115,7 @@ def _sums(rows: QuerySet[Charge], by: tuple[str, ...]) -> Iterable[dict[str, Any
     sums |= {name: Sum(name, default=0) for name in USAGE}
     sums |= {"entries": Count("pk"), "unpriced_entries": Count("pk", filter=Q(price=None))}
     sums |= {f"{name}_entries": Count("pk", filter=Q(**{name: True})) for name in ("failed", "estimated")}
-    sums["amount"] = Sum("amount")
+    sums |= {"priced": Sum("entry", filter=Q(price__isnull=False), default=0), "amount": Sum("amount")}
     if not by:
         return [rows.aggregate(**sums)]
     found: Iterable[dict[str, Any]] = rows.order_by(*by).values(*by).annotate(**sums)

@@ -71,8 +71,15 @@ class UnpricedLine:
 
     @property
     def runs_query(self) -> str:
-        """Of the address of the list of these runs."""
-        query = Query().with_value("has", "unpriced").with_value("model", f"{self.model}*")
+        """Of the address of the list of these runs: the model that answered need not be that of the run."""
+        query = Query()  # has:unpriced has an index, which finds what is rare
+        for field, value in (
+            ("has", "unpriced"),
+            ("is", "simulated" if self.simulated else "live"),
+            ("charge", "unpriced"),
+            ("billed", self.model),
+        ):
+            query = query.with_value(field, value)
         return urlencode({"q": str(query)})
 
     @property

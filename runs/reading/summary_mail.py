@@ -24,12 +24,17 @@ ALL_TOKENS = sum((F(f"{name}_tokens") for name in PRICED_CLASSES[1:]), F("input_
 
 @dataclass(frozen=True)
 class _Totals:
-    cost: Decimal
+    cost: Decimal | None  # of what has a price; None: something was used, and nothing of it has one
     unpriced_calls: int
     unpriced_tokens: int
     waste: Decimal
     runs: int
     calls: int
+
+    @property
+    def shown(self) -> str:
+        """The cost; where nothing that was used has a price it is unpriced, and not zero."""
+        return money(None) if self.cost is None else _usd(self.cost)
 
 
 def summary_facts(every: str, since: datetime, until: datetime, *, now: datetime) -> dict[str, Any]:
@@ -50,7 +55,7 @@ def summary_facts(every: str, since: datetime, until: datetime, *, now: datetime
     )
     so_far = " so far" if until > now else ""
     lines = [
-        f"{_usd(totals.cost)} in {counted(totals.runs, 'run')}, {counted(totals.calls, 'model call')}."
+        f"{totals.shown} in {counted(totals.runs, 'run')}, {counted(totals.calls, 'model call')}."
         + (" All of it simulated." if simulated else ""),
         _change(totals, earlier, every) + (" The period is not over yet." if so_far else ""),
         *_top("Agents", entries, "agent"),
@@ -62,7 +67,7 @@ def summary_facts(every: str, since: datetime, until: datetime, *, now: datetime
     month = every == Every.MONTH
     return {
         "outcome": "summary",
-        "headline": f"{name}{so_far}: {_usd(totals.cost)}{' simulated' if simulated else ''}",
+        "headline": f"{name}{so_far}: {totals.shown}{' simulated' if simulated else ''}",
         "lines": lines,
         "path": f"/costs/statement/{since:%Y-%m}/" if month else "/costs/",
         "simulated": simulated,
@@ -80,6 +85,7 @@ def _totals(entries: QuerySet[Charge]) -> _Totals:
     unpriced = Q(price=None)
     found = entries.aggregate(
         cost=Sum("amount", default=0),
+        priced=Sum("entry", filter=~unpriced, default=0),
         waste=Sum("amount", filter=lost, default=0),
         unpriced_calls=Sum("entry", filter=unpriced & ~_EMPTY, default=0),
         unpriced_tokens=Sum(ALL_TOKENS, filter=unpriced, default=0),
@@ -88,6 +94,8 @@ def _totals(entries: QuerySet[Charge]) -> _Totals:
     )
     for name in ("cost", "waste"):
         found[name] = Decimal(found[name]) / FRACTION
+    if not found.pop("priced") and found["unpriced_tokens"]:
+        found["cost"] = None
     return _Totals(**found)
 
 
@@ -95,8 +103,10 @@ _EMPTY = Q(**{f"{name}_tokens": 0 for name in PRICED_CLASSES})
 
 
 def _change(totals: _Totals, earlier: _Totals, every: str) -> str:
-    if not earlier.cost:
+    if not earlier.cost and not earlier.unpriced_tokens:
         return f"Nothing was spent in the {every} before."
+    if not earlier.cost or totals.cost is None:
+        return f"The {every} before it was {earlier.shown}."
     change = totals.cost - earlier.cost
     share = (
         f" ({100 * abs(change) / earlier.cost:.0f} % {'more' if change > 0 else 'less'})" if change else ""

@@ -31,7 +31,7 @@ from runs.views.viewer import viewer_of
 READ = ("GET", "HEAD")
 AT_ONCE = 20  # runs that are done before the page answers; workers do the rest
 USUAL_DAYS = 30
-FORMATS = {"csv": ("text/csv; charset=utf-8", csv_lines), "jsonl": ("application/x-ndjson", json_lines)}
+FORMATS = {"csv": ("text/csv; charset=utf-8", csv_lines), "jsonl": ("application/jsonl", json_lines)}
 
 
 @allow(*READ, "POST")
