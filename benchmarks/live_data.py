@@ -42,7 +42,10 @@ def people(count: int) -> dict[str, Any]:
         user, _ = User.objects.get_or_create(username=f"viewer-{number}")
         user.user_permissions.set(may if number % 2 else ())
         session = SessionStore()
-        session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(user.pk), settings.AUTHENTICATION_BACKENDS[0]
+        session[SESSION_KEY], session[BACKEND_SESSION_KEY] = (
+            str(user.pk),
+            settings.AUTHENTICATION_BACKENDS[-1],
+        )
         session[HASH_SESSION_KEY] = user.get_session_auth_hash()
         session.save()
         sessions.append(session.session_key)

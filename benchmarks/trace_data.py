@@ -461,7 +461,7 @@ def facts() -> dict[str, Any]:
     """What the measurement needs: a session, ids of runs, and how large everything is."""
     user, _ = User.objects.get_or_create(username="reader")
     session = SessionStore()
-    session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(user.pk), settings.AUTHENTICATION_BACKENDS[0]
+    session[SESSION_KEY], session[BACKEND_SESSION_KEY] = str(user.pk), settings.AUTHENTICATION_BACKENDS[-1]
     session[HASH_SESSION_KEY] = user.get_session_auth_hash()
     session.save()
     runs = Run.objects.order_by("pk")
