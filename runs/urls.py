@@ -91,6 +91,7 @@ urlpatterns = [
     path("policy/<int:pk>/discard", policy.discard, name="rule-discard"),
     path("policy/versions/<int:pk>", policy.rule_version, name="rule-version"),
     path("costs/", costs.costs, name="costs"),
+    path("costs/missed/", costs.missed, name="costs-missed"),
     path("costs/export/", statements.export, name="costs-export"),
     path("costs/export/summary/", statements.export_summary, name="costs-export-summary"),
     path("costs/statement/", statements.statement_list, name="statements"),

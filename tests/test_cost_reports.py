@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +21,7 @@ from runs.counting.misses import Miss, Sent, misses
 from runs.models import Charge, CostSeal, Run, RunTag, Step
 from runs.reading import cost_findings
 from runs.reading.chart import draw
+from runs.reading.cost_misses import missed_runs
 from runs.reading.cost_periods import PERIODS, CostPeriod, find_period, find_zone
 from runs.reading.costs import BREAKDOWNS, CLASSES, QUESTION, UNTAGGED, CostReport, read_costs
 from runs.reading.places import NEWEST
@@ -113,6 +115,17 @@ def test_every_number_is_a_sum_of_the_ledger_and_lists_its_runs(
         if here and bar.place % 3 == 0:
             assert listed(bar.query) == {charge.run_id for charge in here}
     _check_waste(report, within)
+    _check_misses(report, {charge.run_id for charge in within})
+
+
+def _check_misses(report: CostReport, within: set[int]) -> None:
+    lines = [*cost_findings.missed(report), cost_findings.unread(report)]
+    for line in (line for line in lines if line is not None):
+        found = missed_runs(report.period, simulated=False, reason=line.reason)
+        assert found is not None and found.since is None and not found.more
+        assert (found.calls, found.tokens, found.extra) == (line.calls, line.tokens, line.extra)
+        assert {one.run.pk for one in found.runs} <= within
+        assert sum((one.extra for one in found.runs), Decimal(0)) == line.extra
 
 
 def _check_lines(report: CostReport, within: list[Charge]) -> None:
@@ -317,3 +330,17 @@ def test_the_page_keeps_what_was_chosen_and_says_what_has_no_price(client: Clien
     for by in BREAKDOWNS:
         assert "Caching" in page(f"?by={by}&from=2020-01-01&to=2100-01-01")
     assert "Nothing was spent" in page("?from=2020-01-01&to=2020-01-02")
+
+
+@pytest.mark.django_db
+def test_a_reason_why_the_cache_was_missed_opens_its_runs(client: Client, viewer: User) -> None:
+    lease = a_lease(a_run("Why is the pool exhausted?"))
+    a_turn(lease, text="The deployment.")
+    client.force_login(viewer)
+    report = client.get("/costs/?period=24h&source=simulated").content.decode()
+    address = "/costs/missed/?period=24h&source=simulated&reason="
+    assert html.escape(address + "first") in report
+    page = client.get(address + "first").content.decode()
+    assert "Why is the pool exhausted?" in page and "1 call, 1,000 tokens" in page
+    assert "No run" in client.get(address + "pause").content.decode()
+    assert client.get(address + "because").status_code == 404

@@ -2,6 +2,7 @@
 
 from runs.counting.charges import LOST, OPEN, Counted, Key, count, most_expensive
 from runs.counting.hours import end_of, hour_of, start_of
+from runs.counting.missed import MissedByRun, missed_by_run
 from runs.counting.misses import UNAVOIDABLE, Miss
 from runs.counting.snapshot import snapshot
 
@@ -12,9 +13,11 @@ __all__ = [
     "Counted",
     "Key",
     "Miss",
+    "MissedByRun",
     "count",
     "end_of",
     "hour_of",
+    "missed_by_run",
     "most_expensive",
     "snapshot",
     "start_of",

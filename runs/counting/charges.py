@@ -94,19 +94,35 @@ class Counted:
 def count(cuts: Sequence[datetime]) -> list[Counted]:
     """Sums of each stretch between two neighbouring cuts; the cuts rise. Inside of a `snapshot`."""
     found = [Counted() for _ in cuts[1:]]
-    rows = Charge.objects.filter(at__gte=cuts[0], at__lt=cuts[-1]).order_by("run_id", "at", "step_id", "id")
-    lines = [Line.of(row) for row in rows.values_list(*COLUMNS)]
-    prices = {
-        pk: WholePrices.of(price)
-        for pk, price in Price.objects.in_bulk({line.price for line in lines} - {None}).items()
-    }
-    facts = _facts({line.run for line in lines}, cuts[0])
+    lines, prices, facts = read_lines(cuts[0], cuts[-1])
     for run, of_run in groupby(lines, key=itemgetter(2)):
         _count_run(found, cuts, list(of_run), facts[run], prices)
     for counted in found:
         counted.sums = {key: sums for key, sums in counted.sums.items() if any(sums)}
         _keep_dearest(counted)
     return found
+
+
+def read_lines(
+    since: datetime, until: datetime
+) -> tuple[list[Line], dict[int, WholePrices], dict[int, RunFacts]]:
+    """The entries from one moment up to another by run and step, and the prices and runs that they name."""
+    rows = Charge.objects.filter(at__gte=since, at__lt=until).order_by("run_id", "at", "step_id", "id")
+    lines = [Line.of(row) for row in rows.values_list(*COLUMNS)]
+    named = Price.objects.in_bulk({line.price for line in lines} - {None})
+    prices = {pk: WholePrices.of(price) for pk, price in named.items()}
+    return lines, prices, _facts({line.run for line in lines}, since)
+
+
+def steps_of(lines: Sequence[Line], facts: RunFacts) -> Iterator[tuple[list[Line], Sent | None]]:
+    """The entries of one run step by step, each with the last answer before it."""
+    before = facts.before.sent if facts.before else None
+    for _, of_step in groupby(lines, key=itemgetter(1)):
+        entries = list(of_step)
+        yield entries, before
+        charge = next((line for line in reversed(entries) if line.entry == Entry.CHARGE), None)
+        if charge is not None and not charge.failed:
+            before = charge.sent
 
 
 def _count_run(
@@ -117,10 +133,8 @@ def _count_run(
     prices: dict[int, WholePrices],
 ) -> None:
     """Add the lines of one run, in order, to the stretches that they are in."""
-    before = facts.before.sent if facts.before else None
     seen: set[int] = set()
-    for _, of_step in groupby(lines, key=itemgetter(1)):
-        entries = list(of_step)
+    for entries, before in steps_of(lines, facts):
         place = bisect_right(cuts, entries[0].at) - 1
         counted = found[place]
         if place not in seen:
@@ -131,9 +145,6 @@ def _count_run(
                 _count_as_run(counted, entries[0], facts)
         for line in entries:
             _add(counted, line, facts, before, prices.get(line.price) if line.price else None)
-        charge = next((line for line in reversed(entries) if line.entry == Entry.CHARGE), None)
-        if charge is not None and not charge.failed:
-            before = charge.sent
 
 
 def _count_as_run(counted: Counted, line: Line, facts: RunFacts) -> None:
@@ -165,12 +176,11 @@ def _add(
             sums[n] += value
     if line.amount:
         counted.of(Dimension.STEP, line.simulated, str(line.step))[PLACE["amount"]] += line.amount
-    if not line.failed:
-        for reason, tokens, extra in _missed(line, facts, before, price):
-            sums = counted.of(Dimension.MISS, line.simulated, reason)
-            sums[PLACE["calls"]] += line.entry
-            sums[PLACE["input_tokens"]] += line.entry * tokens
-            sums[PLACE["amount"]] += line.entry * extra
+    for reason, tokens, extra in missed_of(line, facts, before, price):
+        sums = counted.of(Dimension.MISS, line.simulated, reason)
+        sums[PLACE["calls"]] += line.entry
+        sums[PLACE["input_tokens"]] += line.entry * tokens
+        sums[PLACE["amount"]] += line.entry * extra
 
 
 def _values(line: Line, price: WholePrices | None) -> list[tuple[int, int]]:
@@ -192,10 +202,12 @@ def _values(line: Line, price: WholePrices | None) -> list[tuple[int, int]]:
     return [(PLACE[name], line.entry * value) for name, value in measures.items() if value]
 
 
-def _missed(
+def missed_of(
     line: Line, facts: RunFacts, before: Sent | None, price: WholePrices | None
 ) -> Iterator[tuple[str, int, int]]:
-    """Reason, tokens, and what they cost more, of all that was not read from the cache."""
+    """Reason, tokens, and what they cost more, of all that an answered call did not read from the cache."""
+    if line.failed:
+        return
     for reason, tokens in misses(line.sent, before, handed_over=facts.handed_over):
         yield reason, tokens, price.missed(line.tokens, tokens) if price else 0
     written = line.tokens[1] + line.tokens[2]

@@ -35,6 +35,7 @@ REASONS = {
     Miss.FIRST: ("First turn of a run", "nothing was sent before"),
     Miss.NEW: ("New in this turn", "results and answers since the turn before"),
 }
+UNREAD = ("Written and never read", "by the last turn of a run that has ended")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class MissLine:
     tokens: int
     extra: Decimal  # what it cost more than reading would have
     is_avoidable: bool
+    reason: str
 
 
 def costly_runs(report: CostReport) -> tuple[CostlyRun, ...]:
@@ -217,7 +219,7 @@ def missed(report: CostReport) -> tuple[MissLine, ...]:
     lines = [
         MissLine(
             *REASONS[reason], tally.calls, tally.input_tokens, tally.cost,
-            is_avoidable=reason not in UNAVOIDABLE,
+            is_avoidable=reason not in UNAVOIDABLE, reason=reason,
         )
         for reason in REASONS
         if (tally := report.misses.get(reason)) is not None and tally.input_tokens
@@ -230,4 +232,6 @@ def unread(report: CostReport) -> MissLine | None:
     tally = report.misses.get(Miss.UNREAD)
     if tally is None or not tally.input_tokens:
         return None
-    return MissLine("", "", tally.calls, tally.input_tokens, tally.cost, is_avoidable=True)
+    return MissLine(
+        *UNREAD, tally.calls, tally.input_tokens, tally.cost, is_avoidable=True, reason=Miss.UNREAD
+    )

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.utils.html import format_html_join
@@ -17,6 +17,7 @@ from django.utils.safestring import SafeString
 from runs.reading import cost_findings
 from runs.reading.chart import draw
 from runs.reading.cost_lists import listed
+from runs.reading.cost_misses import missed_runs
 from runs.reading.cost_periods import OWN, PERIODS, UNITS, find_period, find_zone, zones
 from runs.reading.costs import BREAKDOWNS, USUAL_BREAKDOWN, CostReport, read_costs
 from runs.reading.tally import Tally
@@ -44,6 +45,19 @@ def costs(request: HttpRequest) -> HttpResponse:
     if "zone" in request.GET:
         response.set_cookie(ZONE_COOKIE, zone.key, max_age=YEAR, samesite="Lax", httponly=True)
     return response
+
+
+@allow("GET", "HEAD")
+def missed(request: HttpRequest) -> HttpResponse:
+    """The runs behind one reason why input was not read from the cache, in a period of the report."""
+    now = timezone.now().replace(microsecond=0) + timedelta(seconds=1)
+    period = find_period(request.GET.dict(), zone_of(request), now)
+    simulated = SOURCES.get(request.GET.get("source", ""), False)
+    found = missed_runs(period, simulated=simulated, reason=request.GET.get("reason", ""))
+    if found is None:
+        raise Http404("There is no such reason. Choose one on the page of costs.")
+    context = {"found": found, "period": period, "sim": simulated}
+    return render(request, "costs/missed.html", context)
 
 
 def zone_of(request: HttpRequest) -> ZoneInfo:
@@ -77,6 +91,7 @@ def _findings(report: CostReport) -> dict[str, Any]:
         "wasted": wasted,
         "wasted_share": wasted.amount / total.amount if total.amount else None,
         "misses": cost_findings.missed(report),
+        "missed_query": f"{period.query}&source={'simulated' if report.simulated else 'real'}",
         "unread": cost_findings.unread(report),
         "zone_options": _zone_options(),
     }

@@ -42,6 +42,7 @@ SECTIONS = {
     "rule-disable": "policy",
     "rule-discard": "policy",
     "costs": "costs",
+    "costs-missed": "costs",
     "costs-export": "costs",
     "statements": "costs",
     "statement": "costs",
