@@ -27,7 +27,7 @@ class MissedRun:
 
 @dataclass(frozen=True)
 class MissedRuns:
-    """The runs of one reason, the dearest first. What came before `since` was not looked at; None: all was."""
+    """The runs of one reason, the dearest first. What came before `since` was not read; None: all was."""
 
     name: str
     about: str
