@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import os
 import re
@@ -10,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -87,6 +89,7 @@ def faults(settings: Settings) -> Iterator[Callable[[str], None]]:
     model.disconnect()
 
 
+DATABASE = "agentops.sqlite3"
 UNWANTED = ("ANTHROPIC", "DJANGO", "DATABASE", "PYTHONDONTWRITEBYTECODE")
 
 
@@ -108,10 +111,24 @@ def template(address: str) -> str:
     return TEMPLATE
 
 
+@functools.cache
+def tables() -> Path:
+    """A SQLite database with all tables and nothing in them, made once by each process of the tests."""
+    folder = tempfile.mkdtemp(prefix="agentops-tables-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(UNWANTED)}
+    migrated = subprocess.run(
+        [sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=clean | {"AGENTOPS_DATA": folder}
+    )
+    assert migrated.returncode == 0
+    return Path(folder) / DATABASE
+
+
 class Installation:
     """A private installation in a folder of its own, run by the real commands as real processes.
 
     When the tests run on PostgreSQL, or with the address of a cluster, it has a database of its own there.
+    Its tables are there from the beginning: to make them takes longer than most tests.
     """
 
     def __init__(self, folder: Path, postgres: str = POSTGRES, **environment: str) -> None:
@@ -122,6 +139,8 @@ class Installation:
             on_server(postgres, f"CREATE DATABASE {name} TEMPLATE {template(postgres)}")
             self.database = database_of(postgres, name)
             environment["DATABASE_URL"] = self.database
+        elif not (folder / DATABASE).exists():
+            shutil.copy(tables(), folder / DATABASE)
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(UNWANTED)},
             "AGENTOPS_DATA": str(folder),
@@ -132,6 +151,12 @@ class Installation:
         }
         self._started: list[subprocess.Popen[str]] = []
         self.web: subprocess.Popen[str] | None = None
+
+    def without_tables(self) -> Installation:
+        """The same as somebody has it who has just unpacked it, on SQLite."""
+        if not self.database:
+            (self.folder / DATABASE).unlink()
+        return self
 
     def command(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run one manage.py command to its end."""

@@ -120,6 +120,7 @@ def test_a_wrong_setting_is_a_sentence(tmp_path: Path, name: str, value: str, wo
 
 
 def test_processes_that_start_together_on_fresh_data_share_it(installation: Installation) -> None:
+    installation.without_tables()
     workers = [installation.start("worker") for _ in range(3)]
     for worker in workers:
         wait_for_line(worker, "drives up to")
@@ -150,6 +151,7 @@ def test_an_unknown_run_cannot_be_exported(installation: Installation) -> None:
 
 
 def test_a_port_in_use_is_said_before_anything_starts(installation: Installation) -> None:
+    installation.without_tables()
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -160,7 +162,7 @@ def test_a_port_in_use_is_said_before_anything_starts(installation: Installation
 
 
 def test_a_database_that_cannot_be_written_is_said_with_what_to_do(installation: Installation) -> None:
-    (installation.folder / "agentops.sqlite3").mkdir()
+    (installation.without_tables().folder / "agentops.sqlite3").mkdir()
     done = installation.command("worker")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Cannot use the database" in done.stderr and "Traceback" not in done.stderr
@@ -176,7 +178,7 @@ def test_the_secret_key_is_made_once_and_for_its_owner_alone(installation: Insta
 
 
 def test_demo_serves_stops_on_ctrl_c_and_keeps_its_data(installation: Installation) -> None:
-    demo = installation.start("demo", "--port", "0")
+    demo = installation.without_tables().start("demo", "--port", "0")
     link = wait_for_line(demo, "/sign-in/").strip()
     browser = build_opener(HTTPCookieProcessor())
     with browser.open(link, timeout=30) as answer:
@@ -184,7 +186,7 @@ def test_demo_serves_stops_on_ctrl_c_and_keeps_its_data(installation: Installati
     assert installation.rows(
         "SELECT codename FROM auth_permission p JOIN auth_user_user_permissions u ON u.permission_id = p.id "
         "ORDER BY codename"
-    ) == [("budget",), ("decide",), ("notify",), ("policy",), ("start",)]
+    ) == [("budget",), ("decide",), ("notify",), ("policy",), ("price",), ("start",)]
     with pytest.raises(HTTPError), build_opener().open(link, timeout=30):
         raise AssertionError("the link works twice")
     eventually(lambda: installation.rows("SELECT 1 FROM runs_run WHERE status = 'waiting'"))
