@@ -21,7 +21,7 @@ from runs.models import Run
 from runs.reading.conditions import NOTHING, Choice, Conditions, annotated
 from runs.reading.places import Place, Sort, in_order
 
-WINDOW = 2_000  # runs that are compared at once
+WINDOW = 1_500  # runs that are compared at once
 FIRST_WINDOW = 60  # the first ones are smaller: what many runs have is found in them
 MOST_WINDOWS = 8
 FEW = 1_000  # runs that are read at once when a condition has so few
