@@ -11,6 +11,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.contrib.auth.models import User
@@ -113,6 +114,7 @@ def test_an_export_is_filtered_like_the_list_and_says_what_it_does_not_understan
         "simulated=maybe",
         "statement=13",
         "format=xml",
+        "zone=Berlin",
     ):
         response = page.get(
             f"/costs/export/?format=csv&{bad}" if "format" not in bad else f"/costs/export/?{bad}"
@@ -139,6 +141,25 @@ def test_sums_by_period_add_up_to_the_ledger(page: Client, by: str, period: str)
     assert sum(row["unpriced_tokens"] for row in rows) == sum(
         charge.usage.total_tokens for charge in ledger if charge.price_id is None
     )
+
+
+@pytest.mark.parametrize(
+    "zone", ["Europe/Berlin", "Asia/Kathmandu"]
+)  # a day of 25 hours; quarters of an hour
+def test_days_of_an_export_begin_at_midnight_of_its_zone(page: Client, zone: str) -> None:
+    two_months()
+    asked = f"format=jsonl&by=&period=day&zone={zone}&from=2026-10-24&to=2026-11-01"
+    rows = [json.loads(line) for line in fetched(page, f"/costs/export/summary/?{asked}").splitlines()]
+    here = ZoneInfo(zone)
+    assert len(rows) > 5
+    for row in rows[1:-1]:
+        since, until = datetime.fromisoformat(row["from"]), datetime.fromisoformat(row["to"])
+        begun, ended = since.astimezone(here), until.astimezone(here)
+        assert (begun.hour, begun.minute, ended.hour, ended.minute) == (0, 0, 0, 0)
+        assert (ended.date() - begun.date()).days == 1
+        ledger = Charge.objects.filter(at__gte=since, at__lt=until)
+        assert row["entries"] == ledger.count()
+        assert Decimal(row["amount_usd"] or 0) == sum(charge.cost_usd or 0 for charge in ledger)
 
 
 def test_the_lines_of_a_statement_add_up_to_the_last_digit() -> None:

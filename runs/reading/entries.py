@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -18,6 +18,7 @@ from django.db.models import Q, QuerySet
 from runs.models import Charge, Entry
 from runs.models.charge import PRICED_CLASSES, PRICES, USAGE
 from runs.money import FRACTION
+from runs.reading.cost_periods import find_zone, zones
 from runs.reading.export import money
 
 AT_ONCE = 2_000
@@ -53,14 +54,20 @@ class EntryFilter:
     model: tuple[str, ...] = ()
     user: tuple[str, ...] = ()
     simulated: bool | None = None
+    zone: tzinfo = UTC  # in which days begin
 
     @staticmethod
     def parse(sent: Mapping[str, str], *, now: datetime) -> EntryFilter:
         """From the query of an address. Raises BadFilter with a sentence."""
+        named = sent.get("zone", "").strip() or "UTC"
+        if named not in zones():
+            raise BadFilter("zone has to be the name of a time zone such as Europe/Berlin, or UTC.")
+        zone = find_zone(named)
         simulated = sent.get("simulated", "").strip().lower()
         if simulated and simulated not in SIMULATED:
             raise BadFilter("simulated has to be 1 (what the simulator made) or 0 (what the API made).")
-        since, until = moment(sent, "from", BEGINNING), moment(sent, "to", now + timedelta(days=1))
+        since = moment(sent, "from", BEGINNING, zone)
+        until = moment(sent, "to", now + timedelta(days=1), zone)
         if since >= until:
             raise BadFilter("from has to be before to.")
         return EntryFilter(
@@ -70,6 +77,7 @@ class EntryFilter:
             agent=_several(sent.get("agent", "")),
             model=_several(sent.get("model", "")),
             user=_several(sent.get("user", "")),
+            zone=zone,
         )
 
     def rows(self) -> QuerySet[Charge]:
@@ -81,8 +89,8 @@ class EntryFilter:
         return found if self.simulated is None else found.filter(simulated=self.simulated)
 
 
-def moment(sent: Mapping[str, str], name: str, otherwise: datetime) -> datetime:
-    """A date or a time of the query; UTC where it does not say. `to` holds the whole of a day.
+def moment(sent: Mapping[str, str], name: str, otherwise: datetime, zone: tzinfo = UTC) -> datetime:
+    """A date or a time of the query; of this zone where it does not say. `to` holds the whole of a day.
 
     Raises BadFilter for anything else.
     """
@@ -92,9 +100,9 @@ def moment(sent: Mapping[str, str], name: str, otherwise: datetime) -> datetime:
     try:
         if len(text) == len("2026-11-01"):
             day = date.fromisoformat(text) + timedelta(days=1 if name == "to" else 0)
-            return datetime.combine(day, time(), UTC)
+            return datetime.combine(day, time(), zone).astimezone(UTC)
         found = datetime.fromisoformat(text.replace(" ", "+"))  # a plus in an address is a space
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise BadFilter(
             f"{name} has to be a day such as 2026-11-01, or a time such as 2026-11-01T08:00Z."

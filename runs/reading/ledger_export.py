@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -83,10 +83,10 @@ def bounds_of(wanted: EntryFilter, bucket: str) -> list[tuple[datetime, datetime
         min(wanted.until, ends["last"] + timedelta(microseconds=1)),
     )
     if bucket == "all":
-        return [(max(wanted.since, _start("hour", since)), until)]
-    found, start = [], _start(bucket, since)
+        return [(max(wanted.since, _start("hour", since, wanted.zone)), until)]
+    found, start = [], _start(bucket, since, wanted.zone)
     while start < until:
-        after = _after(bucket, start)
+        after = _after(bucket, start, wanted.zone)
         found.append((max(start, wanted.since), min(after, wanted.until)))
         start = after
         if len(found) > MOST_BUCKETS:
@@ -126,17 +126,23 @@ def _cell(value: Any) -> str:
     return money(value) or "" if isinstance(value, Decimal) else cell(value)
 
 
-def _start(bucket: str, at: datetime) -> datetime:
-    hour = at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+def _start(bucket: str, at: datetime, zone: tzinfo) -> datetime:
+    """When the period of this moment began by the clocks of this zone, in UTC."""
+    local = at.astimezone(zone)
+    hour = at - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
     if bucket == "hour":
         return hour
-    day = hour.replace(hour=0)
+    day = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     if bucket == "week":
-        return day - timedelta(days=day.weekday())
-    return day if bucket == "day" else day.replace(day=1)
+        day -= timedelta(days=day.weekday())
+    return (day.replace(day=1) if bucket == "month" else day).astimezone(UTC)
 
 
-def _after(bucket: str, start: datetime) -> datetime:
+def _after(bucket: str, start: datetime, zone: tzinfo) -> datetime:
+    """When the next one begins: days can have 23 or 25 hours."""
+    if bucket == "hour":
+        return start + timedelta(hours=1)
+    local = start.astimezone(zone)
     if bucket == "month":
-        return (start + timedelta(days=31)).replace(day=1)
-    return start + {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}[bucket]
+        return (local + timedelta(days=31)).replace(day=1).astimezone(UTC)
+    return (local + timedelta(days=7 if bucket == "week" else 1)).astimezone(UTC)

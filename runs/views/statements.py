@@ -28,6 +28,7 @@ from runs.reading.ledger_export import (
 from runs.reading.starting import agent_choices
 from runs.reading.statement import read_months, read_statement
 from runs.reading.statement_digest import bounds
+from runs.views.costs import zone_of
 from runs.views.errors import allow, error_page
 from runs.views.streaming import download
 
@@ -40,7 +41,9 @@ def export(request: HttpRequest) -> HttpResponseBase:
     """Every entry of the ledger that is asked for, one line each; without a format, the form to choose it."""
     sent, now = request.GET.dict(), timezone.now()
     if not sent.get("format"):
-        context = {"today": now.date(), "first": now.date().replace(day=1), "agents": agent_choices()}
+        zone = zone_of(request)
+        today = now.astimezone(zone).date()
+        context = {"today": today, "first": today.replace(day=1), "agents": agent_choices(), "zone": zone.key}
         return render(request, "costs/export.html", context | {"breakdowns": BREAKDOWNS, "buckets": BUCKETS})
     try:
         if month := sent.get("statement", ""):
