@@ -35,6 +35,21 @@ ROOT = Path(__file__).resolve().parent.parent
 UNDER_CI = os.environ.get("CI", "") == "true"
 
 
+# Files that take longest, of those with real processes and browsers: they begin first, so that no process of
+# the tests is left alone with one of them at the end.
+LONGEST = [
+    *("crash_matrix", "story", "commands", "accessibility", "notifications", "reading_runs", "workers"),
+    *("crash", "repricing", "policy_pages", "chaos", "summaries", "budget_scopes", "scale_out", "at_limit"),
+    *("second_thoughts", "reviewing_together", "find_browser", "budget_browser"),
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, all others in their order."""
+    places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Under CI a test that was skipped for want of a browser or a server has failed."""
