@@ -14,6 +14,7 @@ from tests.conftest import Installation, eventually, wait_for_line
 pytestmark = [pytest.mark.server, pytest.mark.anywhere]
 
 
+@pytest.mark.long
 def test_a_run_survives_its_worker_being_killed_again_and_again(tmp_path: Path) -> None:
     installation = Installation(tmp_path, AGENTOPS_LEASE_SECONDS="1", AGENTOPS_PACE="0.15")
     try:

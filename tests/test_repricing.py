@@ -421,6 +421,7 @@ def test_charges_prices_and_repricings_in_any_order_with_kills_add_up() -> None:
 
 
 @pytest.mark.server
+@pytest.mark.long
 def test_a_repricing_that_is_killed_in_the_middle_is_gone_on_with(tmp_path: Path) -> None:
     installation = Installation(tmp_path)
     try:

@@ -216,6 +216,7 @@ print(dies(False), dies(True))
 
 
 @pytest.mark.server
+@pytest.mark.long
 def test_workers_that_die_lose_no_summary_and_send_none_twice(
     installation: Installation, tmp_path: Path
 ) -> None:
