@@ -6,8 +6,10 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -173,6 +175,55 @@ def test_it_stops_when_asked_to_even_while_nothing_arrives(client: anthropic.Ant
     assert stopped.value.api_request_id.startswith("req_sim_")
 
 
+@pytest.mark.parametrize("fault", ["slow 30", "stall 8"])
+def test_it_stops_before_the_first_byte_and_in_the_middle(client: anthropic.Anthropic, fault: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(Stopped):
+        ask(client, first_body(), fault=fault, should_stop=lambda: True)
+
+    assert time.monotonic() - started < 4  # far below the client's own timeout
+
+
+def test_it_stops_while_a_proxy_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with connect(api_key="k", stall_seconds=20) as client, pytest.raises(Stopped):
+            ask(client, first_body(), should_stop=lambda: True)
+
+    assert time.monotonic() - started < 10
+
+
+def test_the_simulator_is_reached_past_the_proxies_of_the_environment(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with connect(api_key="k", base_url=simulator.base_url) as client:
+        assert ask(client, first_body()).stop_reason == "tool_use"
+
+
+def test_who_is_stopped_takes_nobody_else_along(client: anthropic.Anthropic) -> None:
+    def turns(number: int) -> list[str]:
+        ends = []
+        for turn in range(6):
+            is_stopped = (number + turn) % 2 == 0
+            fault = ("slow 8", "stall 3")[turn % 2] if is_stopped else ""
+            try:
+                ends.append(
+                    ask(client, first_body(), fault=fault, should_stop=partial(bool, is_stopped)).stop_reason
+                )
+            except Stopped:
+                ends.append("stopped")
+        return ends
+
+    with ThreadPoolExecutor(6) as threads:
+        ends = list(threads.map(turns, range(6)))
+
+    assert all(set(end[number % 2 :: 2]) == {"stopped"} for number, end in enumerate(ends))
+    assert all(set(end[1 - number % 2 :: 2]) == {"tool_use"} for number, end in enumerate(ends))
+
+
 def test_a_stopped_turn_leaves_the_client_usable(client: anthropic.Anthropic) -> None:
     with pytest.raises(Stopped):
         ask(client, first_body(), fault="stall 8", should_stop=lambda: True)
@@ -273,10 +324,11 @@ def test_a_silence_before_the_first_byte_is_a_retry(simulator: Simulator) -> Non
     assert (caught.value.action, caught.value.kind) == ("retry", "timeout")
 
 
-def test_a_turn_has_a_deadline_of_its_own(client: anthropic.Anthropic) -> None:
+@pytest.mark.parametrize("fault", ["slow 30", "stall 5"])
+def test_a_turn_has_a_deadline_of_its_own(client: anthropic.Anthropic, fault: str) -> None:
     started = time.monotonic()
     with pytest.raises(TurnFailed) as caught:
-        ask(client, first_body(), fault="stall 5", deadline=0.3)
+        ask(client, first_body(), fault=fault, deadline=0.3)
 
     assert (caught.value.action, caught.value.kind) == ("retry", "deadline")
     assert time.monotonic() - started < 4  # far below the client's own timeout

@@ -7,17 +7,19 @@ the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from itertools import batched
 from typing import Any
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.models import Field, Model
 
 # Name of the attribute, the field, and types whose values the database takes as they are.
 Fields = Sequence[tuple[str, "Field[Any, Any]", frozenset[type]]]
+# Place in a row, the column, and functions that turn a value of the database into one of the field.
+Converters = Sequence[tuple[int, Any, Sequence[Callable[[Any, Any, Any], Any]]]]
 TEXT: frozenset[type] = frozenset({str, type(None)})
 NUMBER: frozenset[type] = frozenset({int, float, type(None)})
 YES_OR_NO: frozenset[type] = frozenset({bool})
@@ -39,9 +41,7 @@ NOTHING: frozenset[type] = frozenset({type(None)})
 def insert(row: Model) -> None:
     """Store a new row and give it its key."""
     statement, fields = _insertion(type(row))
-    with connection.cursor() as cursor:
-        cursor.execute(f'{statement} RETURNING "id"', _prepared(row, fields))
-        row.pk = cursor.fetchone()[0]
+    row.pk = execute(f'{statement} RETURNING "id"', _prepared(row, fields)).fetchone()[0]
     row._state.adding = False
     row._state.db = connection.alias
 
@@ -51,15 +51,37 @@ def append(model: type[Model], rows: Sequence[Mapping[str, Any]]) -> None:
     _, fields = _insertion(model)
     for some in batched(rows, AT_ONCE, strict=False):
         values = [_value(row[name], field, plain) for row in some for name, field, plain in fields]
-        with connection.cursor() as cursor:
-            cursor.execute(_insertion_of(model, len(some)), values)
+        execute(_insertion_of(model, len(some)), values)
 
 
 def update(row: Model, names: Collection[str]) -> None:
     """Store these columns of a row that exists."""
     statement, fields = _alteration(type(row), frozenset(names))
-    with connection.cursor() as cursor:
-        cursor.execute(statement, [*_prepared(row, fields), row.pk])
+    execute(statement, [*_prepared(row, fields), row.pk])
+
+
+def select[Row: Model](model: type[Row], condition: str, values: Sequence[Any]) -> list[Row]:
+    """The rows for which this SQL holds."""
+    statement, names, converters = _selection(model, connection.vendor)
+    found = execute(f"{statement} {condition}", values).fetchall()
+    return [model.from_db(DEFAULT_DB_ALIAS, names, _converted(row, converters)) for row in found]
+
+
+def execute(statement: str, values: Sequence[Any]) -> Any:
+    """Run this statement, with %s for each value; its cursor.
+
+    On SQLite without what Django does around each statement, which costs more than most of them: values must
+    be such as the database takes, placeholders are translated once, and no log of queries is kept.
+    """
+    current = connections[DEFAULT_DB_ALIAS]
+    if current.vendor != "sqlite":
+        cursor = current.cursor()
+        cursor.execute(statement, values)
+        return cursor
+    current.validate_no_broken_transaction()
+    current.ensure_connection()
+    with current.wrap_database_errors:
+        return current.connection.execute(_for_sqlite(statement), values)
 
 
 def _prepared(row: Model, fields: Fields) -> list[Any]:
@@ -77,6 +99,38 @@ def _value(value: Any, field: Field[Any, Any], plain: frozenset[type]) -> Any:
 
 def _planned(fields: Iterable[Field[Any, Any]]) -> Fields:
     return [(field.attname, field, PLAIN.get(field.get_internal_type(), NOTHING)) for field in fields]
+
+
+def _converted(row: Sequence[Any], converters: Converters) -> list[Any]:
+    values = list(row)
+    for place, column, functions in converters:
+        for convert in functions:
+            values[place] = convert(values[place], column, connection)
+    return values
+
+
+@cache
+def _selection(model: type[Model], vendor: str) -> tuple[str, list[str], Converters]:
+    """The statement as far as its condition, and what makes values of the database those of fields."""
+    fields = model._meta.concrete_fields
+    columns = [field.get_col(model._meta.db_table) for field in fields]
+    converters = [
+        [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
+        for column in columns
+    ]
+    statement = f'SELECT {", ".join(f'"{field.column}"' for field in fields)} FROM "{model._meta.db_table}"'  # noqa: S608
+    names = [field.attname for field in fields]
+    wanted = enumerate(zip(columns, converters, strict=True))
+    return (
+        statement,
+        names,
+        [(place, column, functions) for place, (column, functions) in wanted if functions],
+    )
+
+
+@cache
+def _for_sqlite(statement: str) -> str:
+    return statement.replace("%s", "?")
 
 
 @cache

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from runs import hints
-from runs.actions import charges, ledger
+from runs.actions import charges, ledger, rows
 from runs.actions.change import Change, Lease, change, shared_transaction
 from runs.actions.charges import Charge
 from runs.actions.errors import LeaseLost
@@ -19,6 +19,11 @@ from runs.money import Usage
 DRAFT_LIMIT = 20_000
 BYTES_PER_TOKEN = 4  # of a prompt, on average; for an estimate of what a lost attempt sent
 CHARACTERS_PER_TOKEN = 3  # of an answer, from below: an estimate errs towards more cost
+
+_SAVE_DRAFT = (
+    "UPDATE runs_step SET draft = %s WHERE id = %s AND status = %s AND run_id IN "
+    "(SELECT id FROM runs_run WHERE id = %s AND fence = %s AND lease_owner = %s)"
+)
 
 # Columns that the end of an attempt sets; then those of an answer, and those of a failure.
 ENDED_TURN = (
@@ -105,9 +110,8 @@ def save_draft(lease: Lease, step: Step, text: str) -> None:
     Raises LeaseLost when somebody else drives the run: then nobody needs the rest of the stream.
     """
     with shared_transaction():
-        saved = Step.objects.filter(
-            pk=step.pk, status=StepStatus.RUNNING, run__fence=lease.fence, run__lease_owner=lease.owner
-        ).update(draft=text[-DRAFT_LIMIT:])
+        values = [text[-DRAFT_LIMIT:], step.pk, StepStatus.RUNNING, lease.run_id, lease.fence, lease.owner]
+        saved = rows.execute(_SAVE_DRAFT, values).rowcount
         hints.announce(lease.run_id)
     if not saved:
         raise LeaseLost("Another worker drives this run now.")

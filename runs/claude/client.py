@@ -8,7 +8,10 @@ from urllib.parse import urlsplit
 import anthropic
 import httpx2
 
+from runs.claude.interrupting import to_interrupt
+
 _PUBLIC_URL = "https://api.anthropic.com"
+_NO_PROXIES = {"http://": None, "https://": None, "all://": None}
 
 
 def connect(
@@ -22,13 +25,20 @@ def connect(
     """
     url = base_url or _PUBLIC_URL
     timeout = httpx2.Timeout(stall_seconds, connect=connect_seconds)
-    if not _is_loopback(url):
-        return anthropic.Anthropic(api_key=api_key, base_url=url, max_retries=0, timeout=timeout)
-    # A proxy from the environment cannot reach this machine's own loopback address.
-    encrypted = urlsplit(url).scheme == "https"
-    http_client = anthropic.DefaultHttpxClient(trust_env=False, verify=encrypted, timeout=timeout)
+    if _is_loopback(url):
+        # A proxy from the environment cannot reach this machine's own loopback address.
+        encrypted = urlsplit(url).scheme == "https"
+        http_client = anthropic.DefaultHttpxClient(
+            trust_env=False, mounts=_NO_PROXIES, verify=encrypted, timeout=timeout
+        )
+    else:
+        http_client = anthropic.DefaultHttpxClient(timeout=timeout)
     return anthropic.Anthropic(
-        api_key=api_key, base_url=url, max_retries=0, timeout=timeout, http_client=http_client
+        api_key=api_key,
+        base_url=url,
+        max_retries=0,
+        timeout=timeout,
+        http_client=to_interrupt(http_client),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,11 +10,9 @@ import anthropic
 
 from runs.claude.errors import Stopped, TurnFailed, from_exception
 from runs.claude.progress import Progress, joined
-from runs.claude.reader import Ended, Reader
 from runs.claude.turn import Draft, ToolUse, Turn
+from runs.claude.watching import OutOfTime, StopAsked, Watched, watcher
 
-_POLL_SECONDS = 0.25  # how soon a stop request is noticed while nothing arrives
-_DRAFT_SECONDS = 0.125  # at most eight drafts a second
 # With these a call is meant to run, or the turn to be replayed. With any other (an output limit, a
 # refusal) an unfinished last call is expected and nothing of it runs.
 _WHOLE = frozenset({"tool_use", "end_turn", "pause_turn"})
@@ -31,69 +28,68 @@ def stream_turn(
 ) -> Turn:
     """Send `request` (from `request_body`) and return the complete turn.
 
-    `on_draft` gets a growing snapshot at most eight times a second; `should_stop` is asked at most four
-    times a second, also while nothing arrives. Both are called on the caller's thread; what they raise
-    passes through unchanged and abandons the turn.
+    This thread reads. `on_draft` gets a growing snapshot at most eight times a second, and `should_stop` is
+    asked at most four times a second, also while nothing arrives: both on a thread that looks after all turns
+    of the process. What they raise is raised here unchanged and abandons the turn.
     Raises TurnFailed when the turn was not received in full within `deadline_seconds`, Stopped when
     `should_stop` said so. Nothing of an incomplete turn is returned.
     """
     progress = Progress()
-    reader = Reader(client, request)
+    turn = Watched(progress, deadline_seconds=deadline_seconds, on_draft=on_draft, should_stop=should_stop)
+    # A copy of the client costs more than reading a short answer: only one that retries needs it.
+    client = client if client.max_retries == 0 else client.with_options(max_retries=0)
+    with watcher.over(turn):
+        message, error = _read(client, request, progress)
     try:
-        ended = _follow(reader, progress, time.monotonic() + deadline_seconds, on_draft, should_stop)
-        progress.api_request_id = reader.request_id
-        return _finished(ended, progress)
+        _raise_interruption(turn.interruption.error, progress)
+        return _finished(message, error, progress)
     except TurnFailed as failure:
         failure.usage = progress.usage
         failure.output_characters = progress.output_characters
-        failure.api_request_id = failure.api_request_id or reader.request_id
+        failure.api_request_id = failure.api_request_id or progress.api_request_id
         raise
-    finally:
-        reader.abandon()
 
 
-def _follow(
-    reader: Reader,
-    progress: Progress,
-    deadline: float,
-    on_draft: Callable[[Draft], None],
-    should_stop: Callable[[], bool],
-) -> Ended:
-    """Take events until the reader ends, keeping the caller informed and the deadline."""
-    now = time.monotonic()
-    next_draft = now + _DRAFT_SECONDS  # a turn that ends sooner needs neither
-    next_question = now + _POLL_SECONDS
-    shown = Draft("", "", "")
-    while True:
-        now = time.monotonic()
-        if now >= deadline:
-            raise TurnFailed(
-                "retry",
-                "deadline",
-                "Claude took longer than a turn may take. The request is sent again.",
-            )
-        if now >= next_question:
-            next_question = now + _POLL_SECONDS
-            if should_stop():
-                raise Stopped(
-                    usage=progress.usage,
-                    output_characters=progress.output_characters,
-                    api_request_id=reader.request_id,
-                )
-        if now >= next_draft and progress.draft != shown:
-            next_draft = now + _DRAFT_SECONDS
-            shown = progress.draft
-            on_draft(shown)
-        for event in reader.events(min(deadline - now, _DRAFT_SECONDS)):
-            if isinstance(event, Ended):
-                return event
-            progress.take(event)
+def _read(
+    client: anthropic.Anthropic, request: Mapping[str, Any], progress: Progress
+) -> tuple[Any, Exception | None]:
+    """The message as far as it came, None when none was started, and what ended it before its time."""
+    stream: Any = None
+    error = None
+    try:
+        with client.messages.stream(**request) as stream:
+            progress.api_request_id = stream.request_id or ""
+            for event in stream:
+                progress.take(event)
+    except Exception as caught:
+        error = caught
+    return _snapshot(stream), error
 
 
-def _finished(ended: Ended, progress: Progress) -> Turn:
-    if ended.error is not None:
-        raise _failure(ended.error, progress) from ended.error
-    message = ended.message
+def _snapshot(stream: Any) -> Any:
+    try:
+        return stream.current_message_snapshot if stream is not None else None
+    except AssertionError:  # the SDK's way to say that no message was started
+        return None
+
+
+def _raise_interruption(error: BaseException | None, progress: Progress) -> None:
+    if isinstance(error, StopAsked):
+        raise Stopped(
+            usage=progress.usage,
+            output_characters=progress.output_characters,
+            api_request_id=progress.api_request_id,
+        )
+    if isinstance(error, OutOfTime):
+        sentence = "Claude took longer than a turn may take. The request is sent again."
+        raise TurnFailed("retry", "deadline", sentence)
+    if error is not None:
+        raise error
+
+
+def _finished(message: Any, error: Exception | None, progress: Progress) -> Turn:
+    if error is not None:
+        raise _failure(error, progress) from error
     if message is None or not progress.stopped or message.stop_reason is None:
         raise TurnFailed(
             "retry", "truncated", "Claude's answer broke off before its end. The request is sent again."
@@ -102,8 +98,8 @@ def _finished(ended: Ended, progress: Progress) -> Turn:
         raise _invalid_input()
     try:
         return _turn(message, progress.api_request_id)
-    except ValueError as error:  # characters or numbers that JSON cannot hold
-        raise from_exception(error) from error
+    except ValueError as unwritable:  # characters or numbers that JSON cannot hold
+        raise from_exception(unwritable) from unwritable
 
 
 def _turn(message: Any, api_request_id: str) -> Turn:
