@@ -42,6 +42,7 @@ from tools.base import ToolContext  # noqa: E402
 from tools.registry import TOOLS  # noqa: E402
 
 PAIRS = 7
+WARM = 40  # turns before anything is measured: SQLite's log grows to its size once, and is then written over
 APPROVALS = 15
 LONGEST = 150.0  # seconds that anything is waited for
 # The agent of the installation, without limits that a long benchmark would reach.
@@ -101,12 +102,17 @@ class PlainLoop:
         return {"type": "tool_result", "tool_use_id": call.id, "content": text}
 
 
-def drive_one(turns: int) -> None:
+def drive_one(turns: int) -> Run:
     """From the question to the stored answer, in this thread, with a worker's heartbeat beside it."""
     run = start(turns, 0)
     lease = actions.claim(run.pk, "benchmark")
     assert lease is not None
     drive(lease, lambda: False)
+    return run
+
+
+def check(run: Run, turns: int) -> None:
+    """That it did what was measured."""
     run.refresh_from_db()
     assert run.status == "succeeded", (run.status, run.explanation)
     assert run.model_calls == turns and run.cost_usd > 0
@@ -118,11 +124,18 @@ def overhead() -> dict[str, Any]:
     found: dict[str, Any] = {}
     with Heart():
         plain.run(8, 0)
-        drive_one(8)
+        drive_one(WARM)
         for turns in (8, 40):
+            driven: list[Run] = []
             pairs = [
-                (cost(partial(plain.run, turns, 0)), cost(partial(drive_one, turns))) for _ in range(PAIRS)
+                (
+                    cost(partial(plain.run, turns, 0)),
+                    cost(lambda: driven.append(drive_one(turns))),  # noqa: B023
+                )
+                for _ in range(PAIRS)
             ]
+            for run in driven:
+                check(run, turns)
             ours = [own for _, own in pairs]
             found[f"overhead_{turns}"] = round(statistics.median(o[0] / p[0] for p, o in pairs), 2)
             found[f"ms_{turns}"] = round(statistics.median(o[0] for o in ours) / turns * 1e3, 1)

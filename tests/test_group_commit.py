@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -24,6 +24,7 @@ pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has many writers"),
 ]
+queues: list[Queue] = []
 NOWHERE = 10**9  # the key of a run that does not exist, which SQLite notices at the commit
 
 
@@ -33,6 +34,7 @@ class Queue:
     def __init__(self) -> None:
         self.writers = Writers(longest_seconds=60)
         self._others = 0
+        queues.append(self)
 
     def __call__(self, *works: Callable[[], None]) -> list[Future[None]]:
         threads = ThreadPoolExecutor(len(works))
@@ -52,6 +54,13 @@ class Queue:
                 then()
 
         return work
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    yield
+    while queues:
+        queues.pop().writers.close()
 
 
 def closing(work: Callable[[], None]) -> Callable[[], None]:
@@ -87,6 +96,20 @@ def test_nobody_hears_that_a_change_is_stored_before_it_is() -> None:
     may_leave.set()
     assert (first.result(30), last.result(30)) == (None, None)
     assert tags() == {"first", "last"}
+
+
+def test_hundreds_of_drivers_need_no_connection_of_their_own() -> None:
+    run, queue = a_run(), Queue()
+
+    def work(name: str) -> bool:
+        with queue.writers.sharing():
+            RunTag.objects.create(run_id=run.pk, name=name)
+        return connections["default"].connection is None
+
+    names = [f"tag-{number}" for number in range(100)]
+    with ThreadPoolExecutor(20) as threads:
+        assert all(threads.map(work, names))
+    assert tags() == set(names)
 
 
 def test_one_that_fails_among_others_takes_back_only_its_own() -> None:

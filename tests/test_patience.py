@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from django.db import connection
 
+from runs.actions import group_commit
 from runs.engine.drive import drive
 from runs.models import Run, RunStatus, StepKind
 from runs.reading.invariants import contradictions
@@ -85,12 +86,12 @@ def test_a_read_that_came_back_while_the_database_was_away_is_stored_with_the_ne
     Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
     lease = a_lease(run)
     a_turn(lease, ("look", "read", {"where": "here"}), ("look", "read", {"where": "there"}))
-    with connection.cursor() as cursor:
+    with group_commit.sharing(), connection.cursor() as cursor:
         cursor.execute("PRAGMA busy_timeout = 50")
     try:
         drive(lease, lambda: len(asked) > 1)
     finally:
-        connection.close()
+        group_commit.close()
         other.close()
     run.refresh_from_db()
     calls = run.steps.filter(kind=StepKind.TOOL, name="look")

@@ -121,6 +121,18 @@ def test_only_one_worker_drives_and_the_one_that_lost_its_lease_writes_nothing(d
     assert actions.claim(run.pk, "worker-3") is None, "the heartbeat of the loser must not free the run"
 
 
+def test_a_worker_takes_those_that_have_waited_longest_and_as_many_as_it_has_room_for(db: None) -> None:
+    runs = [a_run(f"Question {number}") for number in range(5)]
+    a_lease(runs[1], "worker-1")
+    first, second = actions.claim_oldest("worker-2", 3), actions.claim_oldest("worker-3", 3)
+    assert [lease.run_id for lease in first] == [runs[number].pk for number in (0, 2, 3)]
+    assert [lease.run_id for lease in second] == [runs[4].pk]
+    assert actions.claim_oldest("worker-4", 3) == []
+    for lease in (*first, *second):
+        assert an_attempt(lease).status == StepStatus.RUNNING
+    assert {run.lease_owner for run in Run.objects.all()} == {"worker-1", "worker-2", "worker-3"}
+
+
 def test_a_decision_that_comes_before_the_run_parks_is_not_missed(operator: User) -> None:
     lease = a_lease(a_run())
     (step,) = a_turn(lease, ("create_incident_ticket", "write", {}))

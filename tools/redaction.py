@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 
 # Patterns must stay close to linear: text is chosen by whoever writes to a log.
 
@@ -129,6 +130,7 @@ def _masked(text: str, found: Counter[str]) -> str:
     return text
 
 
+@lru_cache(maxsize=4_096)  # results have the same names again and again
 def is_secret_name(name: str) -> bool:
     """Whether a value under this key is a secret, whatever it looks like."""
     return bool(_SECRET_NAMES.search(name))

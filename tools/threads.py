@@ -22,12 +22,13 @@ class Job:
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._work = work
-        self._over = threading.Event()
+        self._running = threading.Lock()  # held until it is over; an Event costs several times as much
+        self._running.acquire()
 
     @property
     def is_running(self) -> bool:
         """Whether its thread has not come back from it."""
-        return not self._over.is_set()
+        return self._running.locked()
 
     def wait(self, seconds: float, is_wanted: Callable[[], bool]) -> bool:
         """Return when it is over, after so many seconds, or when nobody wants it: false then.
@@ -36,7 +37,8 @@ class Job:
         """
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if self._over.wait(min(left, LOOK_SECONDS)):
+            if self._running.acquire(timeout=min(left, LOOK_SECONDS)):
+                self._running.release()
                 return True
             if not is_wanted():
                 return False
@@ -47,7 +49,7 @@ class Job:
         try:
             self._work()
         finally:
-            self._over.set()
+            self._running.release()
 
 
 class _Thread(threading.Thread):

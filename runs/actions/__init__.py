@@ -30,7 +30,17 @@ from runs.actions.channels import (
     send_test,
 )
 from runs.actions.charges import Charge, price
-from runs.actions.claims import claim, claimable, end_run, hand_back, heartbeat, park, pause, still_held
+from runs.actions.claims import (
+    claim,
+    claim_oldest,
+    claimable,
+    end_run,
+    hand_back,
+    heartbeat,
+    park,
+    pause,
+    still_held,
+)
 from runs.actions.continuing import continuation_id, hand_over
 from runs.actions.controls import (
     ASKED,
@@ -170,6 +180,7 @@ __all__ = [
     "checked_question",
     "claim",
     "claim_delivery",
+    "claim_oldest",
     "claim_recheck",
     "claimable",
     "continuation_id",

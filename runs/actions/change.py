@@ -24,6 +24,8 @@ PROGRESS = frozenset(
     {"model.finished", "call.finished", "call.refused", "call.unknown", "approval.asked", "note.added"}
 )
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
 
 @dataclass
 class Memory:
@@ -122,7 +124,7 @@ class Change:
 
     def event(self, kind: str, **data: Any) -> None:
         """Record that something happened; the data must be JSON."""
-        text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = _CANONICAL.encode(data)
         seq = self.run.last_event + 1
         digest = event_hash(
             previous_hash=self.run.last_event_hash,
@@ -257,11 +259,8 @@ def _as_it_is(lease: Lease) -> Change:
     memory = lease.memory
     if (run := memory.run) is not None:
         server = connection.vendor == "postgresql"
-        with connection.cursor() as cursor:
-            cursor.execute(
-                _LOOK if server else _LOOK_AT_ALL, [lease.run_id] if server else [HEAD, lease.run_id]
-            )
-            row = cursor.fetchone()
+        look, values = (_LOOK, [lease.run_id]) if server else (_LOOK_AT_ALL, [HEAD, lease.run_id])
+        row = rows.execute(look, values).fetchone()
         if row is not None and row[:3] == (run.last_event_hash, lease.fence, lease.owner):
             if server:
                 return Change(run, lease.owner, row[3].astimezone(UTC), memory)

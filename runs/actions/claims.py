@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from runs.actions.change import Change, Lease, change, database_now, one_writer
+from runs.actions import rows
+from runs.actions.change import Change, Lease, change, database_now, one_writer, shared_transaction
 from runs.actions.clocks import stop_clock
 from runs.actions.settling import close_open_steps
 from runs.models import Run, RunStatus, Step, StepStatus
@@ -20,50 +21,66 @@ logger = logging.getLogger(__name__)
 
 HELD_MILLISECONDS = 200  # so long a heartbeat waits for a row that somebody holds
 CLAIMABLE_STATUSES = (RunStatus.QUEUED, RunStatus.RUNNING)
+_ONE = "WHERE id = %s"
+_ONE_LOCKED = f"{_ONE} FOR UPDATE"
 CLAIMABLE = Q(status__in=CLAIMABLE_STATUSES)
 
 
 def claim(run_id: int, owner: str) -> Lease | None:
     """Take the right to drive this run; None when somebody has it or there is nothing to do now."""
     with one_writer(), transaction.atomic():
-        run = next(iter(Run.objects.select_for_update().filter(pk=run_id)), None)
-        now = timezone.now()
-        if (
-            run is None
-            or run.status not in CLAIMABLE_STATUSES
-            or (run.lease_until and run.lease_until > now)
-            or (run.retry_at and run.retry_at > now)
-        ):
-            return None
-        lost = run.lease_owner if run.status == RunStatus.RUNNING else ""
-        current = Change(run, owner, database_now())
-        if run.driving_since is not None:  # its driver died: count it until its lease ran out
-            stop_clock(current, run.lease_until)
-        current.set(
-            driving_since=current.now,
-            status=RunStatus.RUNNING,
-            started_at=run.started_at or now,
-            lease_owner=owner,
-            lease_until=now + timedelta(seconds=settings.AGENTOPS_LEASE_SECONDS),
-            fence=run.fence + 1,
-            takeovers=run.takeovers + 1 if lost else 0,
-            retry_at=None,
-            reason="",
-            explanation="",
-        )
-        current.event("run.claimed", fence=run.fence, taken_over_from=lost)
-        current.save()
-    lease = Lease(run_id=run_id, owner=owner, fence=run.fence)
+        found = rows.select(Run, _ONE_LOCKED if connection.vendor == "postgresql" else _ONE, [run_id])
+        return next((_taken(run, owner) for run in found if _is_claimable(run)), None)
+
+
+def claim_oldest(owner: str, limit: int) -> list[Lease]:
+    """Take the right to drive those runs that have waited longest, in one transaction; for SQLite."""
+    with shared_transaction():
+        waiting = _waiting(timezone.now())[:limit]
+        return [_taken(run, owner) for run in waiting]
+
+
+def _is_claimable(run: Run) -> bool:
+    now = timezone.now()
+    is_free = run.lease_until is None or run.lease_until <= now
+    is_due = run.retry_at is None or run.retry_at <= now
+    return run.status in CLAIMABLE_STATUSES and is_free and is_due
+
+
+def _taken(run: Run, owner: str) -> Lease:
+    """Inside a transaction, of a run that is locked: who drives it from now on."""
+    lost = run.lease_owner if run.status == RunStatus.RUNNING else ""
+    current = Change(run, owner, database_now())
+    if run.driving_since is not None:  # its driver died: count it until its lease ran out
+        stop_clock(current, run.lease_until)
+    current.set(
+        driving_since=current.now,
+        status=RunStatus.RUNNING,
+        started_at=run.started_at or current.now,
+        lease_owner=owner,
+        lease_until=timezone.now() + timedelta(seconds=settings.AGENTOPS_LEASE_SECONDS),
+        fence=run.fence + 1,
+        takeovers=run.takeovers + 1 if lost else 0,
+        retry_at=None,
+        reason="",
+        explanation="",
+    )
+    current.event("run.claimed", fence=run.fence, taken_over_from=lost)
+    current.save()
+    lease = Lease(run_id=run.pk, owner=owner, fence=run.fence)
     lease.memory.run = run
     return lease
 
 
 def claimable(now: datetime, limit: int) -> list[int]:
     """Ids of runs that a worker may claim now, oldest first."""
+    return list(_waiting(now).values_list("pk", flat=True)[:limit])
+
+
+def _waiting(now: datetime) -> QuerySet[Run]:
     free = Q(lease_until__isnull=True) | Q(lease_until__lte=now)
     due = Q(retry_at__isnull=True) | Q(retry_at__lte=now)
-    rows = Run.objects.filter(CLAIMABLE, free, due).order_by("created_at")
-    return list(rows.values_list("pk", flat=True)[:limit])
+    return Run.objects.filter(CLAIMABLE, free, due).order_by("created_at")
 
 
 def heartbeat(leases: Iterable[Lease]) -> None:

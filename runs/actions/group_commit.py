@@ -4,11 +4,12 @@ A commit waits for the disk, and while it does, nobody else can write. So a thre
 leaves the transaction open when others are waiting for their turn: they add theirs behind savepoints, and the
 last one commits for all. Nobody is told that a change is stored before that commit has returned. What fails
 takes back its own savepoint and nothing else; when the commit fails, everyone whose change it held gets the
-error.
+error. All of it goes through one connection, so that hundreds of drivers need no connection each.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -25,17 +26,17 @@ LOOK_SECONDS = 1.0
 
 
 class _Group:
-    """A transaction on the connection of the thread that began it; the others borrow that for their turn."""
+    """A transaction on a connection that threads borrow for their turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: Any) -> None:
         self.began = time.monotonic()
-        self.connection: Any = connections[DEFAULT_DB_ALIAS]
+        self.connection = shared
         self.changes = 0
         self.error: BaseException | None = None
         self._over = threading.Event()
         self._transaction = transaction.atomic()
-        self._transaction.__enter__()
-        self.connection.inc_thread_sharing()
+        with self.lent():
+            self._transaction.__enter__()
 
     @contextmanager
     def lent(self) -> Iterator[None]:
@@ -65,7 +66,6 @@ class _Group:
             if not isinstance(failed, Exception):
                 raise
         finally:
-            self.connection.dec_thread_sharing()
             self.error = error
             self._over.set()
 
@@ -89,6 +89,7 @@ class Writers:
         self._turn = threading.Lock()
         self._counting = threading.Lock()
         self._waiting = 0
+        self._connection: Any = None  # of whoever has the turn
         self._group: _Group | None = None  # left open for one who waits; whoever has the turn cares for it
         self._alone_until = 0.0
 
@@ -120,7 +121,7 @@ class Writers:
             return
         self._take_turn()
         try:
-            self._group = group = self._group or _Group()
+            self._group = group = self._group or self._begun()
             with group.lent():
                 try:
                     with transaction.atomic() if group.changes else nullcontext():
@@ -145,6 +146,26 @@ class Writers:
                 pass
         group.tell()
 
+    def close(self) -> None:
+        """Close the connection; the next one who writes opens another."""
+        with self.alone():
+            self._close()
+
+    def _begun(self) -> _Group:
+        try:
+            if self._connection is None:
+                self._connection = connections.create_connection(DEFAULT_DB_ALIAS)
+                self._connection.inc_thread_sharing()
+            return _Group(self._connection)
+        except BaseException:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def _take_turn(self) -> None:
         with self._counting:
             self._waiting += 1
@@ -164,10 +185,21 @@ class Writers:
         group, self._group = self._group, None
         assert group is not None
         group.end(error)
+        if group.error is not None:
+            self._close()
         if group.error is not None and group.changes > 1:
             self._alone_until = time.monotonic() + ALONE_SECONDS
 
 
+def _forget() -> None:
+    """A forked process must not touch a connection of the process it came from, not even to close it."""
+    _inherited.append(_of_this_process._connection)
+    _of_this_process.__init__()  # type: ignore[misc]
+
+
+_inherited: list[Any] = []
 _of_this_process = Writers()
 alone = _of_this_process.alone
 sharing = _of_this_process.sharing
+close = _of_this_process.close
+os.register_at_fork(after_in_child=_forget)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from runs.engine.worker import Worker
 
 SWEEP_SECONDS = 1.0  # what only time makes due is looked for this often
+AT_ONCE = 8  # runs claimed in one transaction; what waits is shared with other workers
 
 
 class RunTable:
@@ -55,24 +56,22 @@ class RunTable:
                 self._begin()
 
     def _begin(self) -> None:
-        while self._worker.free and not self._worker.stopping.is_set():
-            if (lease := self._next()) is None:
+        while (free := min(self._worker.free, AT_ONCE)) and not self._worker.stopping.is_set():
+            leases = self._claimed(free)
+            for lease in leases:
+                self._worker.begin(self._one_after_another(lease))
+            if len(leases) < free:
                 return
-            self._worker.begin(self._one_after_another(lease))
 
-    def _one_after_another(self, lease: Lease | None) -> Iterator[Lease]:
+    def _one_after_another(self, lease: Lease) -> Iterator[Lease]:
         """This lease, then those of runs that still wait: their thread keeps its connection meanwhile."""
-        while lease is not None:
-            yield lease
-            lease = self._next()
+        leases = [lease]
+        while leases:
+            yield leases[0]
+            leases = self._claimed(1)
 
-    def _next(self) -> Lease | None:
-        """The next run that waits; another one when somebody was faster, because nothing would tell of it."""
+    def _claimed(self, limit: int) -> list[Lease]:
         with self._claiming:
-            while not self._worker.stopping.is_set():
-                waiting = actions.claimable(timezone.now(), 1)
-                if not waiting:
-                    return None
-                if (lease := actions.claim(waiting[0], self._worker.name)) is not None:
-                    return lease
-            return None
+            if self._worker.stopping.is_set():
+                return []
+            return actions.claim_oldest(self._worker.name, limit)
