@@ -28,7 +28,7 @@ CLAIMABLE = Q(status__in=CLAIMABLE_STATUSES)
 
 def claim(run_id: int, owner: str) -> Lease | None:
     """Take the right to drive this run; None when somebody has it or there is nothing to do now."""
-    with one_writer(), transaction.atomic():
+    with shared_transaction():
         found = rows.select(Run, _ONE_LOCKED if connection.vendor == "postgresql" else _ONE, [run_id])
         return next((_taken(run, owner) for run in found if _is_claimable(run)), None)
 

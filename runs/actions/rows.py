@@ -14,7 +14,9 @@ from itertools import batched
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model
+from django.db.models.base import ModelState
 
 # Name of the attribute, the field, and types whose values the database takes as they are.
 Fields = Sequence[tuple[str, "Field[Any, Any]", frozenset[type]]]
@@ -38,6 +40,18 @@ AT_ONCE = 20  # rows of one statement
 NOTHING: frozenset[type] = frozenset({type(None)})
 
 
+def new[Row: Model](model: type[Row], **values: Any) -> Row:
+    """What `model(**values)` makes, in a fraction of the time: no signal is sent, no argument is checked."""
+    row = model.__new__(model)
+    row._state = ModelState()
+    own = vars(row)
+    for field, default in _defaults(model):
+        own[field] = default() if callable(default) else default
+    for name, value in values.items():
+        setattr(row, name, value)
+    return row
+
+
 def insert(row: Model) -> None:
     """Store a new row and give it its key."""
     statement, fields = _insertion(type(row))
@@ -50,7 +64,8 @@ def append(model: type[Model], rows: Sequence[Mapping[str, Any]]) -> None:
     """Store new rows of this table, given as columns with their values, whose keys nobody needs."""
     _, fields = _insertion(model)
     for some in batched(rows, AT_ONCE, strict=False):
-        values = [_value(row[name], field, plain) for row in some for name, field, plain in fields]
+        current = connections[DEFAULT_DB_ALIAS]
+        values = [_value(row[name], field, plain, current) for row in some for name, field, plain in fields]
         execute(_insertion_of(model, len(some)), values)
 
 
@@ -85,16 +100,16 @@ def execute(statement: str, values: Sequence[Any]) -> Any:
 
 
 def _prepared(row: Model, fields: Fields) -> list[Any]:
-    values = vars(row)
-    return [_value(values[name], field, plain) for name, field, plain in fields]
+    values, current = vars(row), connections[DEFAULT_DB_ALIAS]
+    return [_value(values[name], field, plain, current) for name, field, plain in fields]
 
 
-def _value(value: Any, field: Field[Any, Any], plain: frozenset[type]) -> Any:
+def _value(value: Any, field: Field[Any, Any], plain: frozenset[type], current: BaseDatabaseWrapper) -> Any:
     if type(value) in plain:
         return value
     if type(value) is datetime and value.tzinfo is UTC:  # all that Django prepares in it is checked here
-        return connection.ops.adapt_datetimefield_value(value)
-    return field.get_db_prep_save(value, connection)
+        return current.ops.adapt_datetimefield_value(value)
+    return field.get_db_prep_save(value, current)
 
 
 def _planned(fields: Iterable[Field[Any, Any]]) -> Fields:
@@ -131,6 +146,16 @@ def _selection(model: type[Model], vendor: str) -> tuple[str, list[str], Convert
 @cache
 def _for_sqlite(statement: str) -> str:
     return statement.replace("%s", "?")
+
+
+@cache
+def _defaults(model: type[Model]) -> list[tuple[str, Any]]:
+    return [
+        (field.attname, field.default)
+        if field.has_default() and callable(field.default)
+        else (field.attname, field.get_default())
+        for field in model._meta.concrete_fields
+    ]
 
 
 @cache

@@ -84,7 +84,8 @@ def start_attempt(
     """
     with change(lease.run_id, actor=lease.owner, lease=lease, remembers=True) as current:
         step = current.insert(
-            Step(
+            rows.new(
+                Step,
                 run=current.run,
                 seq=current.next_seq(),
                 kind=StepKind.MODEL,
@@ -205,7 +206,8 @@ def create_note(current: Change, *, name: str, text: str, summary: str) -> Step:
     """Inside a change: a note. Without text it is a mark in the history that the model is not sent."""
     blocks = {"role": "user", "content": [{"type": "text", "text": text}]}
     return current.insert(
-        Step(
+        rows.new(
+            Step,
             run=current.run,
             seq=current.next_seq(),
             kind=StepKind.NOTE,
@@ -223,7 +225,8 @@ def create_note(current: Change, *, name: str, text: str, summary: str) -> Step:
 def _propose(current: Change, turn: Step, call: ProposedCall) -> None:
     current.add(tool_calls=1)
     current.insert(
-        Step(
+        rows.new(
+            Step,
             run=current.run,
             seq=current.next_seq(),
             parent=turn,
