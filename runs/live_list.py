@@ -20,7 +20,7 @@ from runs.reading.workers import count_unattended
 from runs.sharing import shared
 
 INDEXED_SECONDS = 1.0
-COUNT_SECONDS = 1.0  # filters are counted again this often at most
+COUNT_SECONDS = 2.0  # filters are counted again this often at most, for all who look in one go
 
 
 class RunListConsumer(LiveConsumer):
@@ -33,7 +33,8 @@ class RunListConsumer(LiveConsumer):
         self.newest = Cursor.parse(parameters.get("newest", ""))
         self.pks = numbers_of(parameters.get("rows", ""))
         self._hinted: set[int] = set()
-        self._read_all_at = self._counted_at = float("-inf")
+        self._read_all_at = float("-inf")
+        self._counted_in = 0  # the stretch of COUNT_SECONDS in which filters were counted for this list
 
     async def runs_changed(self, event: dict[str, Any]) -> None:
         """Words are found a moment after they were written, so a search looks once more then."""
@@ -60,8 +61,9 @@ class RunListConsumer(LiveConsumer):
         frames.extend(self.changed("new", new, "runs/list.html#pill", context))
         waiting = shared.get("unattended", lambda: count_unattended(now))
         frames.extend(self.changed("nobody", waiting, "workers/nobody.html", {"unattended": waiting}))
-        if clock - self._counted_at >= COUNT_SECONDS:
-            self._counted_at = clock
+        stretch = int(clock / COUNT_SECONDS)
+        if self._counted_in != stretch:
+            self._counted_in = stretch
             facets = shared.get(("facets", self.query.address), lambda: read_facets(self.query, now=now))
             frames.extend(self.changed("facets", facets, "runs/list.html#facets", {"facets": facets}))
         return frames
