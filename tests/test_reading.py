@@ -24,6 +24,7 @@ from runs import actions
 from runs.actions.indexing import Indexer
 from runs.management.trace import Trace
 from runs.models import Approval, Run, RunStatus, Step
+from runs.models.step import newest_part
 from runs.reading import words
 from runs.reading.export import log_text
 from runs.reading.facets import read_facets
@@ -370,3 +371,15 @@ def test_the_run_page_takes_few_queries_however_long_the_run(
     with django_assert_max_num_queries(9):
         page = read_run_page(run, selected=None, viewer=operator, now=timezone.now())
         assert len(page.trace.rows) == 15
+
+
+@given(st.integers(1, 40_000), st.integers(1, 3_000))
+def test_what_a_page_shows_of_a_growing_text_begins_in_the_same_place_for_a_while(
+    size: int, more: int
+) -> None:
+    text = "".join(f"{number:05}" for number in range(9_000))[: size + more]
+    before, after = newest_part(text[:size], 4_000), newest_part(text, 4_000)
+    assert len(after) <= 4_000 and text.endswith(after) and len(after) > min(3_000, len(text) - 1)
+    assert (len(text) - len(after)) % 1_000 == 0
+    assert size - len(before) <= len(text) - len(after)
+    assert newest_part(newest_part(text, 20_000), 4_000) == after, "stored first, then shown"

@@ -14,6 +14,7 @@ from runs.actions.charges import Charge
 from runs.actions.errors import LeaseLost
 from runs.models import Step, StepKind, StepStatus
 from runs.models.prices_in_force import look, unit_prices
+from runs.models.step import newest_part
 from runs.money import Usage
 
 DRAFT_LIMIT = 20_000
@@ -111,7 +112,14 @@ def save_draft(lease: Lease, step: Step, text: str) -> None:
     Raises LeaseLost when somebody else drives the run: then nobody needs the rest of the stream.
     """
     with shared_transaction():
-        values = [text[-DRAFT_LIMIT:], step.pk, StepStatus.RUNNING, lease.run_id, lease.fence, lease.owner]
+        values = [
+            newest_part(text, DRAFT_LIMIT),
+            step.pk,
+            StepStatus.RUNNING,
+            lease.run_id,
+            lease.fence,
+            lease.owner,
+        ]
         saved = rows.execute(_SAVE_DRAFT, values).rowcount
         hints.announce(lease.run_id)
     if not saved:

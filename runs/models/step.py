@@ -13,6 +13,17 @@ from django.utils.functional import cached_property
 
 from runs.models.run import Run
 
+DRAFT_STRIDE = 1_000
+
+
+def newest_part(text: str, most: int) -> str:
+    """The end of a text that grows, at most so many characters.
+
+    Its beginning moves in strides, so that what somebody selects on a page stays where it is meanwhile.
+    """
+    too_many = max(0, len(text) - most)
+    return text[-(-too_many // DRAFT_STRIDE) * DRAFT_STRIDE :]
+
 
 class StepKind(models.TextChoices):
     MODEL = "model", "Model turn"

@@ -13,6 +13,7 @@ from django.db.models import Case, CharField, F, QuerySet, TextField, Value, Whe
 from django.db.models.functions import Left
 
 from runs.models import Approval, Run, Step, StepKind, StepStatus
+from runs.models.step import newest_part
 from runs.reading.asks import Ask, ask_of
 from runs.reading.timescale import Scale, percent_text
 
@@ -238,7 +239,7 @@ def _said(step: Step) -> Said | None:
     }
     streams = step.status == StepStatus.RUNNING
     if streams:
-        words["text"] = str(getattr(step, "said_draft", ""))[-SAID_TEXT:]
+        words["text"] = newest_part(str(getattr(step, "said_draft", "")), SAID_TEXT)
     return Said(**words, is_streaming=streams)
 
 
