@@ -29,7 +29,7 @@ def stream_turn(
     """Send `request` (from `request_body`) and return the complete turn.
 
     This thread reads. `on_draft` gets a growing snapshot at most eight times a second, and `should_stop` is
-    asked at most four times a second, also while nothing arrives: both on a thread that looks after all turns
+    asked at most four times a second, also while nothing arrives: each on a thread that does so for all turns
     of the process. What they raise is raised here unchanged and abandons the turn.
     Raises TurnFailed when the turn was not received in full within `deadline_seconds`, Stopped when
     `should_stop` said so. Nothing of an incomplete turn is returned.
