@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -332,6 +333,22 @@ def test_a_turn_has_a_deadline_of_its_own(client: anthropic.Anthropic, fault: st
 
     assert (caught.value.action, caught.value.kind) == ("retry", "deadline")
     assert time.monotonic() - started < 4  # far below the client's own timeout
+
+
+def test_a_draft_that_cannot_be_stored_holds_no_deadline_back(client: anthropic.Anthropic) -> None:
+    is_showing, may_go_on, shown = threading.Event(), threading.Event(), threading.Event()
+
+    def show(draft: Draft) -> None:
+        is_showing.set()
+        may_go_on.wait(30)
+        shown.set()
+
+    with pytest.raises(TurnFailed) as caught:
+        ask(client, first_body(), fault="stall 9", deadline=1, on_draft=show)
+
+    assert caught.value.kind == "deadline"
+    assert is_showing.is_set() and not shown.is_set(), "it is still being stored"
+    may_go_on.set()
 
 
 def test_a_server_that_is_not_there_is_a_retry() -> None:

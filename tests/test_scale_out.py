@@ -6,8 +6,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx2
+import psycopg
 import pytest
 
 from tests.conftest import Installation, eventually, wait_for_line
@@ -117,3 +120,27 @@ def test_a_worker_waits_for_a_database_that_restarts(tmp_path: Path) -> None:
             assert worker.poll() is None
         finally:
             shop.close()
+
+
+def test_pages_that_get_no_connection_say_that_the_database_is_busy(shop: Installation) -> None:
+    shop.environment["AGENTOPS_DATABASE_CONNECTIONS"] = "4"
+    made = shop.command("createsuperuser", "--noinput", "--username", "olga", "--email", "olga@example.com")
+    assert made.returncode == 0, made.stderr
+    address = shop.serve()
+    link = shop.command("signinlink", "olga", "--base-url", address).stdout.strip()
+    with (
+        httpx2.Client(follow_redirects=True, timeout=60) as browser,
+        ThreadPoolExecutor(6) as threads,
+        psycopg.connect(shop.database) as somebody,
+    ):
+        assert browser.get(link).status_code == 200
+        somebody.execute("LOCK TABLE runs_run IN ACCESS EXCLUSIVE MODE")
+        asked = [threads.submit(browser.get, f"{address}/") for _ in range(6)]
+        eventually(lambda: sum(page.done() for page in asked) >= 2, within=30)
+        refused = [page.result() for page in asked if page.done()]
+        somebody.rollback()
+        answers = [page.result() for page in asked]
+        assert sorted(answer.status_code for answer in answers) == [200] * 4 + [503] * 2
+        for page in refused:
+            assert "The database is busy" in page.text and page.headers["Retry-After"] == "5"
+        assert browser.get(f"{address}/").status_code == 200

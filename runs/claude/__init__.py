@@ -8,7 +8,7 @@ from __future__ import annotations
 from runs.claude.client import connect
 from runs.claude.errors import Stopped, TurnFailed
 from runs.claude.request import request_body, request_sha256
-from runs.claude.stream import stream_turn
+from runs.claude.stream import count_prompt, stream_turn
 from runs.claude.turn import Draft, ToolUse, Turn
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Turn",
     "TurnFailed",
     "connect",
+    "count_prompt",
     "request_body",
     "request_sha256",
     "stream_turn",

@@ -183,11 +183,12 @@ def from_exception(error: BaseException) -> TurnFailed:
             "configuration",
             f"The request could not be built: {said(str(error))} Check the key and the agent's settings.",
         )
-    return TurnFailed(
-        "retry",
-        "malformed_stream",
-        "Claude sent something unreadable. It is asked again.",
-    )
+    return unreadable()
+
+
+def unreadable() -> TurnFailed:
+    """The TurnFailed for an answer that came and that nobody understands."""
+    return TurnFailed("retry", "malformed_stream", "Claude sent something unreadable. It is asked again.")
 
 
 def _from_status(error: anthropic.APIStatusError) -> TurnFailed:

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runs.claude.turn import Draft
 
 # Characters that PostgreSQL text or UTF-8 cannot hold. Display only: the message keeps them, escaped.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+MOST_TOKENS = 10**9  # of one turn; no model reads or writes so many
+_PARTS = frozenset({"cache_creation", "output_tokens_details", "server_tool_use"})
+
+
+def is_countable(usage: Any) -> bool:
+    """Whether usage as the API says it can be booked: objects where they belong, numbers within reason."""
+    return isinstance(usage, Mapping) and all(_fits(str(name), value) for name, value in usage.items())
+
+
+def _fits(name: str, value: Any) -> bool:
+    if value is None:
+        return True
+    if name.endswith(("_tokens", "_requests")):
+        return isinstance(value, int) and 0 <= value <= MOST_TOKENS
+    if name == "iterations":
+        return isinstance(value, list) and all(is_countable(each) for each in value)
+    return name not in _PARTS or is_countable(value)
 
 
 def joined(parts: Iterable[str]) -> str:
@@ -25,6 +43,7 @@ class Progress:
         self._usages: list[Any] = []  # as they came; most turns end well, and then nobody asks
         self.output_characters = 0
         self.api_request_id = ""
+        self.begun = False  # an answer came, whatever is in it
         self.stopped = False  # message_stop was seen
         self.in_tool_input = False
         self._reasoning: list[str] = []
@@ -34,7 +53,8 @@ class Progress:
 
     @property
     def usage(self) -> dict[str, Any] | None:
-        """What was reported so far, in the field names of the API; None before anything was.
+        """What was reported so far, in the field names of the API; None before anything was, or
+        when nobody can count it.
 
         Usage in a message_delta is cumulative; what it leaves out keeps the value of message_start.
         """
@@ -44,7 +64,7 @@ class Progress:
             merged.update(
                 {name: value for name, value in told.items() if value is not None or name not in merged}
             )
-        return merged if self._usages else None
+        return merged if self._usages and is_countable(merged) else None
 
     @property
     def draft(self) -> Draft:

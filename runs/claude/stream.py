@@ -8,8 +8,8 @@ from typing import Any
 
 import anthropic
 
-from runs.claude.errors import Stopped, TurnFailed, from_exception
-from runs.claude.progress import Progress, joined
+from runs.claude.errors import Stopped, TurnFailed, from_exception, unreadable
+from runs.claude.progress import Progress, is_countable, joined
 from runs.claude.turn import Draft, ToolUse, Turn
 from runs.claude.watching import OutOfTime, StopAsked, Watched, watcher
 
@@ -29,7 +29,7 @@ def stream_turn(
     """Send `request` (from `request_body`) and return the complete turn.
 
     This thread reads. `on_draft` gets a growing snapshot at most eight times a second, and `should_stop` is
-    asked at most four times a second, also while nothing arrives: both on a thread that looks after all turns
+    asked at most four times a second, also while nothing arrives: each on a thread that does so for all turns
     of the process. What they raise is raised here unchanged and abandons the turn.
     Raises TurnFailed when the turn was not received in full within `deadline_seconds`, Stopped when
     `should_stop` said so. Nothing of an incomplete turn is returned.
@@ -50,6 +50,39 @@ def stream_turn(
         raise
 
 
+def count_prompt(
+    client: anthropic.Anthropic,
+    request: Mapping[str, Any],
+    *,
+    deadline_seconds: float,
+    should_stop: Callable[[], bool],
+) -> int:
+    """Tokens of this request by the API's own count, which is an estimate.
+
+    Raises as `stream_turn` does, and what `should_stop` raises.
+    """
+    turn = Watched(
+        Progress(),
+        deadline_seconds=deadline_seconds,
+        on_draft=lambda draft: None,
+        should_stop=should_stop,
+    )
+    client = client if client.max_retries == 0 else client.with_options(max_retries=0)
+    tokens: Any = None
+    error = None
+    with watcher.over(turn):
+        try:
+            tokens = client.messages.count_tokens(**request).input_tokens
+        except Exception as caught:
+            error = caught
+    _raise_interruption(turn.interruption.error, Progress())
+    if error is not None:
+        raise from_exception(error) from error
+    if not is_countable({"input_tokens": tokens}) or tokens is None:
+        raise unreadable()
+    return int(tokens)
+
+
 def _read(
     client: anthropic.Anthropic, request: Mapping[str, Any], progress: Progress
 ) -> tuple[Any, Exception | None]:
@@ -59,6 +92,7 @@ def _read(
     try:
         with client.messages.stream(**request) as stream:
             progress.api_request_id = stream.request_id or ""
+            progress.begun = True
             for event in stream:
                 progress.take(event)
     except Exception as caught:
@@ -94,28 +128,31 @@ def _finished(message: Any, error: Exception | None, progress: Progress) -> Turn
         raise TurnFailed(
             "retry", "truncated", "Claude's answer broke off before its end. The request is sent again."
         )
-    if message.stop_reason in _WHOLE and not progress.inputs_are_whole():
-        raise _invalid_input()
     try:
-        return _turn(message, progress.api_request_id)
-    except ValueError as unwritable:  # characters or numbers that JSON cannot hold
-        raise from_exception(unwritable) from unwritable
+        turn = _turn(message, progress.api_request_id)
+    except Exception as odd:  # what is missing or of another kind, or what JSON cannot hold
+        raise unreadable() from odd
+    if turn.stop_reason in _WHOLE and not progress.inputs_are_whole():
+        raise _invalid_input()
+    return turn
 
 
 def _turn(message: Any, api_request_id: str) -> Turn:
     # Exclude-unset is what came in; pydantic warns about block types that the SDK does not know yet.
     content = message.to_dict(mode="json", warnings=False)
+    if not is_countable(content["usage"]):
+        raise ValueError("usage that cannot be counted")
     return Turn(
         message=_exact(content),
-        stop_reason=message.stop_reason,
+        stop_reason=_text(message.stop_reason),
         stop_details=content.get("stop_details"),
         usage=content["usage"],
-        model=message.model,
+        model=_text(message.model),
         api_request_id=api_request_id,
         reasoning=_joined(content, "thinking"),
         text=_joined(content, "text"),
         tool_uses=tuple(
-            ToolUse(block["id"], block["name"], _exact(block["input"]))
+            ToolUse(_text(block["id"]), _text(block["name"]), _exact(_object(block["input"])))
             for block in content["content"]
             if block["type"] == "tool_use"
         ),
@@ -125,6 +162,8 @@ def _turn(message: Any, api_request_id: str) -> Turn:
 def _failure(error: BaseException, progress: Progress) -> TurnFailed:
     if isinstance(error, ValueError) and progress.in_tool_input:
         return _invalid_input()
+    if progress.begun and isinstance(error, TypeError):  # of its answer, not of our request
+        return unreadable()
     return from_exception(error)
 
 
@@ -134,6 +173,18 @@ def _invalid_input() -> TurnFailed:
         "invalid_tool_input",
         "Claude wrote a tool call that is not valid JSON. It is asked again.",
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text where there must be one")
+    return value
+
+
+def _object(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise TypeError("no object where there must be one")
+    return value
 
 
 def _exact(value: Any) -> str:

@@ -1,7 +1,8 @@
-"""One thread that looks after all turns that stream in this process: deadlines, stop requests, drafts.
+"""One thread that looks after all turns that stream in this process: deadlines and stop requests.
 
 Whoever reads a response is blocked in the network, possibly for minutes. A second thread per turn could look
 meanwhile, but hundreds of turns would need hundreds of them, and each event would pass from one to the other.
+Drafts are shown in a thread beside it: who stores one may wait for a lock, and no deadline waits for that.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from runs.claude.interrupting import Interruption, interruptible
 from runs.claude.progress import Progress
@@ -87,6 +89,7 @@ class Watcher:
         self._lock = threading.Lock()
         self._turns: set[Watched] = set()
         self._is_looking = False
+        self._showing: threads.Job | None = None
 
     @contextmanager
     def over(self, turn: Watched) -> Iterator[None]:
@@ -124,18 +127,22 @@ class Watcher:
             if ask:
                 asked_at = time.monotonic()
             try:
-                _look(turns, ask=ask)
+                for turn in turns:
+                    turn.look(ask=ask)
+                if self._showing is None or not self._showing.is_running:
+                    self._showing = threads.start(partial(_show, turns))
             except Exception:
                 logger.exception("turns that stream could not be looked after this time")
 
 
-def _look(turns: list[Watched], *, ask: bool) -> None:
-    for turn in turns:
-        turn.look(ask=ask)
+def _show(turns: list[Watched]) -> None:
     until = time.monotonic() + SHOWING_SECONDS
-    for turn in sorted(turns, key=lambda turn: turn.shown_at):
-        if time.monotonic() < until:
-            turn.show()
+    try:
+        for turn in sorted(turns, key=lambda turn: turn.shown_at):
+            if time.monotonic() < until:
+                turn.show()
+    except Exception:
+        logger.exception("drafts could not be shown this time")
 
 
 def _forget() -> None:

@@ -166,7 +166,7 @@ class Driver:
         body = turns.body_to_count(run, steps)
 
         def act() -> Record:
-            self._counted = turns.count_prompt(run, body)
+            self._counted = turns.count_prompt(self.lease, run, body)
             return Record(nothing)
 
         return act

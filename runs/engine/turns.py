@@ -8,12 +8,10 @@ from functools import partial
 from itertools import takewhile
 from typing import Any
 
-import anthropic
-import httpx2
 from django.db import InterfaceError, OperationalError
 from django.utils import timezone
 
-from runs import actions, pool
+from runs import actions, claude, pool
 from runs.actions import CHARACTERS_PER_TOKEN, Charge, CompleteTurn, Lease, ProposedCall
 from runs.claude import Draft, Stopped, Turn, TurnFailed, request_body, request_sha256, stream_turn
 from runs.engine import decision, model, moves
@@ -28,6 +26,7 @@ from tools.redaction import visible
 TURN_DEADLINE = 600.0  # seconds for one answer, however lively its stream is
 SUMMARY_DEADLINE = 120.0
 SHORTEST_DEADLINE = 10.0
+COUNT_DEADLINE = 30.0
 COUNT_MARGIN = 10  # a tenth, and ten tokens
 LONGEST_ID = 128
 # Failures after which nothing was reported and something may be billed all the same.
@@ -111,14 +110,18 @@ def body_to_count(run: Run, steps: list[Step]) -> dict[str, Any]:
     return {key: value for key, value in body.items() if key != "max_tokens"}
 
 
-def count_prompt(run: Run, body: dict[str, Any]) -> int:
+def count_prompt(lease: Lease, run: Run, body: dict[str, Any]) -> int:
     """The API's own count of the next prompt with a margin, because it is an estimate; in tokens.
 
-    Very large when it cannot be had, so that the bound by bytes stands.
+    Very large when it cannot be had, so that the bound by bytes stands. Raises LeaseLost.
     """
+    client = model.connection(simulated=run.simulated)
     try:
-        tokens = model.connection(simulated=run.simulated).messages.count_tokens(**body).input_tokens
-    except (anthropic.AnthropicError, httpx2.HTTPError) as error:
+        with watch.over(lease) as is_lost:
+            tokens = claude.count_prompt(client, body, deadline_seconds=COUNT_DEADLINE, should_stop=is_lost)
+    except Stopped as stopped:
+        raise actions.LeaseLost("The run was ended or taken over while its prompt was counted.") from stopped
+    except TurnFailed as error:
         logger.info("the prompt of run %s could not be counted: %s", run.pk, error)
         return 10**9
     return tokens + tokens // COUNT_MARGIN + COUNT_MARGIN

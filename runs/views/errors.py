@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate
@@ -51,7 +52,13 @@ def page_not_found(request: HttpRequest, exception: Exception | None = None) -> 
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """500, from a template that needs neither database nor request."""
+    """500, from a template that needs neither database nor request.
+
+    503 when it is the database that does not answer: who asks is looked up before any view, where
+    `BusyDatabase` is not asked.
+    """
+    if isinstance(sys.exception(), OperationalError):
+        return _busy()
     return HttpResponse(loader.get_template("errors/500.html").render(), status=500)
 
 
@@ -66,9 +73,13 @@ class BusyDatabase(MiddlewareMixin):
         if not isinstance(exception, OperationalError):
             return None
         logger.warning("%s %s: the database does not answer: %s", request.method, request.path, exception)
-        response = HttpResponse(loader.get_template("errors/503.html").render(), status=503)
-        response["Retry-After"] = "5"
-        return response
+        return _busy()
+
+
+def _busy() -> HttpResponse:
+    response = HttpResponse(loader.get_template("errors/503.html").render(), status=503)
+    response["Retry-After"] = "5"
+    return response
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
