@@ -82,7 +82,9 @@ def page(browser: Browser, served: tuple[Installation, Writer, str]) -> Iterator
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     yield page
     context.close()
-    gone = re.compile(r"WebSocket|ERR_CONNECTION_REFUSED|ERR_CONTENT_LENGTH_MISMATCH|htmx:wsError|object Event")
+    gone = re.compile(
+        r"WebSocket|ERR_CONNECTION_REFUSED|ERR_CONTENT_LENGTH_MISMATCH|htmx:wsError|object Event"
+    )
     assert not [problem for problem in problems if not gone.search(problem)]
 
 
