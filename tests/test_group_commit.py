@@ -8,9 +8,10 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import FrameType
 
 import pytest
-from django.db import IntegrityError, OperationalError, connection, connections
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
 
 from runs import actions
 from runs.actions.change import together
@@ -191,6 +192,26 @@ def test_an_error_that_ends_the_whole_transaction_is_told_to_all_whose_changes_i
     (again,) = queue(queue.tagging(run.pk, "again"))
     again.result(30)
     assert tags() == {"again"}
+
+
+def test_an_interrupt_in_the_middle_of_a_commit_costs_nobody_else_what_he_stores() -> None:
+    run, writers, before = a_run(), Queue().writers, sys.gettrace()
+
+    def interrupt(frame: FrameType, _event: str, _argument: object) -> None:
+        if frame.f_code is transaction.Atomic.__exit__.__code__:
+            sys.settrace(before)
+            raise KeyboardInterrupt
+
+    def tag(name: str) -> None:
+        with writers.sharing():
+            RunTag.objects.create(run_id=run.pk, name=name)
+
+    with pytest.raises(KeyboardInterrupt), writers.sharing():
+        RunTag.objects.create(run_id=run.pk, name="interrupted")
+        sys.settrace(interrupt)
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(tag, "next").result(30)
+    assert tags() == {"next"}
 
 
 def test_runs_that_are_driven_side_by_side_have_whole_histories() -> None:

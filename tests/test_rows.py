@@ -6,9 +6,10 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import IntegrityError, transaction
+from django.db import DatabaseError, IntegrityError, transaction
 
 from runs import actions
+from runs.actions import rows
 from runs.models import Approval, Event, Run, RunStatus, Step, StepKind, StepStatus, event_hash
 from runs.money import Usage
 from tests.factories import a_charge, a_lease, a_run, a_turn, a_waiting_call, an_attempt
@@ -176,3 +177,13 @@ def test_the_same_form_sent_twice_starts_one_run(db: None) -> None:
     first = a_run()
     again = a_run(request_id=first.request_id)
     assert again == first and Run.objects.count() == 1
+
+
+def test_an_error_between_two_rows_is_one_of_django(db: None) -> None:
+    first, second = a_run("First"), a_run("Second")
+    assert [run.pk for run in rows.select(Run, "WHERE id >= %s ORDER BY id", [first.pk])] == [
+        first.pk,
+        second.pk,
+    ]
+    with pytest.raises(DatabaseError, match=r"overflow|out of range"), transaction.atomic():
+        rows.select(Run, "WHERE abs(%s - id) > 0 ORDER BY id", [second.pk - 2**63])

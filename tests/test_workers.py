@@ -15,7 +15,7 @@ from urllib.request import HTTPCookieProcessor, OpenerDirector, build_opener
 import psycopg
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import Settings
@@ -26,7 +26,7 @@ from runs.engine.worker import Heart
 from runs.hints import postgres_parameters
 from runs.models import Run, RunStatus, WorkerProcess
 from tests.conftest import Installation, eventually, wait_for_line
-from tests.factories import a_lease, a_run
+from tests.factories import a_lease, a_run, an_attempt
 from tests.test_live import cookie, do, fresh_layer, open_page
 from tests.toolbox import call
 from tools.base import Result, ToolContext, ToolError, tool
@@ -198,6 +198,21 @@ def test_a_row_that_somebody_holds_costs_no_other_run_its_lease(caplog: pytest.L
     assert f"the lease of run {held.pk} is not extended this time" in caplog.text
     actions.heartbeat(leases)
     assert Run.objects.filter(lease_until__gt=timezone.now()).count() == 3
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite locks no rows")
+def test_a_row_that_somebody_holds_does_not_hold_up_who_looks_after_all_turns() -> None:
+    lease = a_lease(a_run())
+    attempt = an_attempt(lease)
+    with psycopg.connect(**postgres_parameters()) as somebody:
+        somebody.execute("SET idle_in_transaction_session_timeout = '10s'")  # who waits longer gets the row
+        somebody.execute("SELECT 1 FROM runs_step WHERE id = %s FOR UPDATE", [attempt.pk])
+        with pytest.raises(OperationalError, match="lock timeout"):
+            actions.save_draft(lease, attempt, "Looking")
+    actions.save_draft(lease, attempt, "Looking at the logs")
+    attempt.refresh_from_db()
+    assert attempt.draft == "Looking at the logs"
 
 
 @pytest.fixture

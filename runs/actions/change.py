@@ -24,6 +24,7 @@ PROGRESS = frozenset(
     {"model.finished", "call.finished", "call.refused", "call.unknown", "approval.asked", "note.added"}
 )
 
+HELD_MILLISECONDS = 200  # so long those who act for many runs wait for a row that somebody holds
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -285,3 +286,9 @@ def shared_transaction() -> AbstractContextManager[None]:
     On SQLite, drivers of one process that write at the same time share it, and its commit.
     """
     return group_commit.sharing() if connection.vendor == "sqlite" else transaction.atomic()
+
+
+def wait_only(milliseconds: int) -> None:
+    """In this transaction, for a lock. SQLite has none for rows."""
+    if connection.vendor == "postgresql":
+        rows.execute("SELECT set_config('lock_timeout', %s, true)", [str(milliseconds)])

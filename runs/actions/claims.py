@@ -12,14 +12,22 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from runs.actions import rows
-from runs.actions.change import Change, Lease, change, database_now, one_writer, shared_transaction
+from runs.actions.change import (
+    HELD_MILLISECONDS,
+    Change,
+    Lease,
+    change,
+    database_now,
+    one_writer,
+    shared_transaction,
+    wait_only,
+)
 from runs.actions.clocks import stop_clock
 from runs.actions.settling import close_open_steps
 from runs.models import Run, RunStatus, Step, StepStatus
 
 logger = logging.getLogger(__name__)
 
-HELD_MILLISECONDS = 200  # so long a heartbeat waits for a row that somebody holds
 CLAIMABLE_STATUSES = (RunStatus.QUEUED, RunStatus.RUNNING)
 _ONE = "WHERE id = %s"
 _ONE_LOCKED = f"{_ONE} FOR UPDATE"
@@ -95,7 +103,7 @@ def heartbeat(leases: Iterable[Lease]) -> None:
     for lease in by_run.values():  # on SQLite there is none, or it was deleted
         try:
             with one_writer(), transaction.atomic():
-                _wait_only(HELD_MILLISECONDS)
+                wait_only(HELD_MILLISECONDS)
                 _extend([lease])
         except OperationalError as error:
             logger.warning("the lease of run %s is not extended this time: %s", lease.run_id, error)
@@ -107,13 +115,6 @@ def _extend(leases: Collection[Lease]) -> None:
         Run.objects.filter(pk=lease.run_id, fence=lease.fence, lease_owner=lease.owner).update(
             lease_until=until
         )
-
-
-def _wait_only(milliseconds: int) -> None:
-    """In this transaction, for a lock."""
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('lock_timeout', %s, true)", [str(milliseconds)])
 
 
 def still_held(leases: Collection[Lease]) -> set[Lease]:

@@ -42,8 +42,8 @@ class _Group:
     def lent(self) -> Iterator[None]:
         """Within the block, what this thread asks of the database is part of the transaction."""
         own = connections[DEFAULT_DB_ALIAS]
-        connections[DEFAULT_DB_ALIAS] = self.connection
         try:
+            connections[DEFAULT_DB_ALIAS] = self.connection
             yield
         finally:
             connections[DEFAULT_DB_ALIAS] = own
@@ -54,11 +54,18 @@ class _Group:
         raw = self.connection.connection
         return self.connection.needs_rollback or raw is None or not raw.in_transaction
 
+    @property
+    def left_all_in_order(self) -> bool:
+        """Whether the next transaction can have the connection."""
+        raw = self.connection.connection
+        is_over = not self.connection.in_atomic_block and raw is not None and not raw.in_transaction
+        return is_over and not self.connection.errors_occurred
+
     def end(self, error: BaseException | None = None) -> None:
         """Commit, or with an error roll back; then everybody is told. Raises nothing but an interrupt."""
-        if error is None and self.is_broken:
-            error = OperationalError("SQLite has given up the transaction.")
         try:
+            if error is None and self.is_broken:
+                error = OperationalError("SQLite has given up the transaction.")
             with self.lent():
                 self._transaction.__exit__(type(error) if error else None, error, None)
         except BaseException as failed:
@@ -162,9 +169,9 @@ class Writers:
             raise
 
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        shared, self._connection = self._connection, None
+        if shared is not None:
+            shared.close()
 
     def _take_turn(self) -> None:
         with self._counting:
@@ -182,11 +189,15 @@ class Writers:
         return bool(self._waiting) and not is_full and now >= self._alone_until
 
     def _end(self, error: BaseException | None = None) -> None:
-        group, self._group = self._group, None
+        group = self._group
         assert group is not None
-        group.end(error)
-        if group.error is not None:
-            self._close()
+        try:
+            group.end(error)
+        finally:  # also after an interrupt: a transaction left open would take in all that is written later
+            if group.wait(0):
+                self._group = None
+            if not group.left_all_in_order:
+                self._close()
         if group.error is not None and group.changes > 1:
             self._alone_until = time.monotonic() + ALONE_SECONDS
 

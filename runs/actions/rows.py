@@ -78,7 +78,9 @@ def update(row: Model, names: Collection[str]) -> None:
 def select[Row: Model](model: type[Row], condition: str, values: Sequence[Any]) -> list[Row]:
     """The rows for which this SQL holds."""
     statement, names, converters = _selection(model, connection.vendor)
-    found = execute(f"{statement} {condition}", values).fetchall()
+    cursor = execute(f"{statement} {condition}", values)
+    with connection.wrap_database_errors:  # rows are made while they are fetched
+        found = cursor.fetchall()
     return [model.from_db(DEFAULT_DB_ALIAS, names, _converted(row, converters)) for row in found]
 
 

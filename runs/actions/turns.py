@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from runs import hints
 from runs.actions import charges, ledger, rows
-from runs.actions.change import Change, Lease, change, shared_transaction
+from runs.actions.change import HELD_MILLISECONDS, Change, Lease, change, shared_transaction, wait_only
 from runs.actions.charges import Charge
 from runs.actions.errors import LeaseLost
 from runs.models import Step, StepKind, StepStatus
@@ -109,9 +109,11 @@ def start_attempt(
 def save_draft(lease: Lease, step: Step, text: str) -> None:
     """Show what has streamed so far. Display only: it is thrown away when the turn ends.
 
-    Raises LeaseLost when somebody else drives the run: then nobody needs the rest of the stream.
+    Raises LeaseLost when somebody else drives the run: then nobody needs the rest of the stream. One thread
+    saves those of all turns: for a row that somebody holds it waits a moment, and raises OperationalError.
     """
     with shared_transaction():
+        wait_only(HELD_MILLISECONDS)
         values = [
             newest_part(text, DRAFT_LIMIT),
             step.pk,

@@ -95,24 +95,16 @@ class Watcher:
     def over(self, turn: Watched) -> Iterator[None]:
         """Look after this turn for the length of the block, in which this thread reads its response."""
         with self._lock:
+            if not self._is_looking:
+                threads.start(self._look_after_all)
+                self._is_looking = True
             self._turns.add(turn)
-            starts, self._is_looking = not self._is_looking, True
         try:
-            if starts:
-                self._start()
             with interruptible(turn.interruption):
                 yield
         finally:
             with self._lock:
                 self._turns.discard(turn)
-
-    def _start(self) -> None:
-        try:
-            threads.start(self._look_after_all)
-        except BaseException:
-            with self._lock:
-                self._is_looking = False
-            raise
 
     def _look_after_all(self) -> None:
         asked_at = 0.0
