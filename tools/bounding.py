@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ READ_CHARACTERS = 2_000  # of one text that are looked at
 TAIL_CHARACTERS = 500  # of those, how many may come from its end
 MOST_DEPTH = 12
 _NUMBER_DIGITS = 40
+_NAME_CHARACTERS = 200
 _VALUE_COST = 8  # what a value uses of the budget besides its text
 _LIST_SHARE = 4  # a list leaves one part in so many of the budget to what comes after it
 _FAIR_SHARE = 40  # characters that every entry of an object may have before others get more
@@ -76,6 +78,9 @@ class Tidier:
 
     def text(self, text: str, limit: int = LINE_CHARACTERS) -> str:
         """Cleaned text, cut in the middle when it is longer than the limit."""
+        if len(text) < redaction.SHORTEST_SECRET and text.isascii() and text.isprintable():
+            self._left -= len(text)  # most texts are like this, and cleaning leaves them as they are
+            return text
         read, shorter_by = excerpt(text)
         self._left -= len(read)
         cleaned = redaction.clean(read, self.redactions)
@@ -108,13 +113,19 @@ class Tidier:
         for key, item in value.items():
             if self._spent():
                 break
-            name = self.text(str(key), 200)
+            name = self._name(key)
             if isinstance(item, str) and item and redaction.is_secret_name(name):
                 self.redactions["secret"] += 1
                 tidy[name] = "[redacted:secret]"
             else:
                 tidy[name] = self._value(item, depth + 1)
         return tidy
+
+    def _name(self, key: object) -> str:
+        if type(key) is not str or len(key) > _NAME_CHARACTERS or not _is_harmless(key):
+            return self.text(str(key), _NAME_CHARACTERS)
+        self._left -= len(key)
+        return key
 
     def _list(self, values: list[Any] | tuple[Any, ...] | set[Any] | frozenset[Any], depth: int) -> list[Any]:
         tidy = []
@@ -126,6 +137,12 @@ class Tidier:
             tidy.append(self._value(item, depth + 1))
         self._reserved = outer
         return tidy
+
+
+@lru_cache(maxsize=4_096)  # results have the same names again and again
+def _is_harmless(name: str) -> bool:
+    """Whether cleaning leaves this name as it is."""
+    return name.isprintable() and redaction.clean(name, Counter()) == name
 
 
 def excerpt(text: str) -> tuple[str, int]:

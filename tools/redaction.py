@@ -9,6 +9,7 @@ from functools import lru_cache
 
 # Patterns must stay close to linear: text is chosen by whoever writes to a log.
 
+SHORTEST_SECRET = 12  # characters; nothing shorter is masked
 _ANSI = re.compile(r"\x1b(?:\[[0-?]{0,32}[ -/]{0,8}[@-~]|\][^\x07\x1b]{0,200}(?:\x07|\x1b\\)?|[@-Z\\-_])")
 # Controls except tab and newline, surrogates, bidi marks and overrides, zero-width, BOM, separators, and
 # tags and variation selectors, which can carry whole hidden sentences.
@@ -111,7 +112,7 @@ _SECRET_NAMES = re.compile(
 
 def redact(text: str, found: Counter[str]) -> str:
     """The text with secrets replaced by "[redacted:...]"; what was found is counted by kind."""
-    if len(text) < 12 or not _SUSPECT.search(text):
+    if len(text) < SHORTEST_SECRET or not _SUSPECT.search(text):
         return text
     return _masked(text, found)
 

@@ -65,7 +65,11 @@ def append(model: type[Model], rows: Sequence[Mapping[str, Any]]) -> None:
     _, fields = _insertion(model)
     for some in batched(rows, AT_ONCE, strict=False):
         current = connections[DEFAULT_DB_ALIAS]
-        values = [_value(row[name], field, plain, current) for row in some for name, field, plain in fields]
+        values = [
+            value if type(value := row[name]) in plain else _value(value, field, current)
+            for row in some
+            for name, field, plain in fields
+        ]
         execute(_insertion_of(model, len(some)), values)
 
 
@@ -103,12 +107,13 @@ def execute(statement: str, values: Sequence[Any]) -> Any:
 
 def _prepared(row: Model, fields: Fields) -> list[Any]:
     values, current = vars(row), connections[DEFAULT_DB_ALIAS]
-    return [_value(values[name], field, plain, current) for name, field, plain in fields]
+    return [
+        value if type(value := values[name]) in plain else _value(value, field, current)
+        for name, field, plain in fields
+    ]
 
 
-def _value(value: Any, field: Field[Any, Any], plain: frozenset[type], current: BaseDatabaseWrapper) -> Any:
-    if type(value) in plain:
-        return value
+def _value(value: Any, field: Field[Any, Any], current: BaseDatabaseWrapper) -> Any:
     if type(value) is datetime and value.tzinfo is UTC:  # all that Django prepares in it is checked here
         return current.ops.adapt_datetimefield_value(value)
     return field.get_db_prep_save(value, current)
