@@ -41,7 +41,7 @@ from tools.backends import estate  # noqa: E402
 from tools.base import ToolContext  # noqa: E402
 from tools.registry import TOOLS  # noqa: E402
 
-PAIRS = 7
+PAIRS = 11
 WARM = 40  # turns before anything is measured: SQLite's log grows to its size once, and is then written over
 APPROVALS = 15
 LONGEST = 150.0  # seconds that anything is waited for

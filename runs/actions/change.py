@@ -17,6 +17,7 @@ from runs.actions import cost_hours, group_commit, rows
 from runs.actions.errors import LeaseLost
 from runs.models import Event, Run, RunStatus, Step, event_hash
 from runs.models.in_force import HEAD
+from runs.models.sql import execute
 from tools.policy import Policy
 
 # After these a run has got on: a worker that dies next begins a new count of takeovers.
@@ -261,7 +262,7 @@ def _as_it_is(lease: Lease) -> Change:
     if (run := memory.run) is not None:
         server = connection.vendor == "postgresql"
         look, values = (_LOOK, [lease.run_id]) if server else (_LOOK_AT_ALL, [HEAD, lease.run_id])
-        row = rows.execute(look, values).fetchone()
+        row = execute(look, values).fetchone()
         if row is not None and row[:3] == (run.last_event_hash, lease.fence, lease.owner):
             if server:
                 return Change(run, lease.owner, row[3].astimezone(UTC), memory)
@@ -291,4 +292,4 @@ def shared_transaction() -> AbstractContextManager[None]:
 def wait_only(milliseconds: int) -> None:
     """In this transaction, for a lock. SQLite has none for rows."""
     if connection.vendor == "postgresql":
-        rows.execute("SELECT set_config('lock_timeout', %s, true)", [str(milliseconds)])
+        execute("SELECT set_config('lock_timeout', %s, true)", [str(milliseconds)])

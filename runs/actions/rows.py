@@ -18,6 +18,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, Model
 from django.db.models.base import ModelState
 
+from runs.models.sql import execute
+
 # Name of the attribute, the field, and types whose values the database takes as they are.
 Fields = Sequence[tuple[str, "Field[Any, Any]", frozenset[type]]]
 # Place in a row, the column, and functions that turn a value of the database into one of the field.
@@ -88,23 +90,6 @@ def select[Row: Model](model: type[Row], condition: str, values: Sequence[Any]) 
     return [model.from_db(DEFAULT_DB_ALIAS, names, _converted(row, converters)) for row in found]
 
 
-def execute(statement: str, values: Sequence[Any]) -> Any:
-    """Run this statement, with %s for each value; its cursor.
-
-    On SQLite without what Django does around each statement, which costs more than most of them: values must
-    be such as the database takes, placeholders are translated once, and no log of queries is kept.
-    """
-    current = connections[DEFAULT_DB_ALIAS]
-    if current.vendor != "sqlite":
-        cursor = current.cursor()
-        cursor.execute(statement, values)
-        return cursor
-    current.validate_no_broken_transaction()
-    current.ensure_connection()
-    with current.wrap_database_errors:
-        return current.connection.execute(_for_sqlite(statement), values)
-
-
 def _prepared(row: Model, fields: Fields) -> list[Any]:
     values, current = vars(row), connections[DEFAULT_DB_ALIAS]
     return [
@@ -148,11 +133,6 @@ def _selection(model: type[Model], vendor: str) -> tuple[str, list[str], Convert
         names,
         [(place, column, functions) for place, (column, functions) in wanted if functions],
     )
-
-
-@cache
-def _for_sqlite(statement: str) -> str:
-    return statement.replace("%s", "?")
 
 
 @cache

@@ -14,6 +14,7 @@ from runs.actions.charges import Charge
 from runs.actions.errors import LeaseLost
 from runs.models import Step, StepKind, StepStatus
 from runs.models.prices_in_force import look, unit_prices
+from runs.models.sql import execute
 from runs.models.step import newest_part
 from runs.money import Usage
 
@@ -122,7 +123,7 @@ def save_draft(lease: Lease, step: Step, text: str) -> None:
             lease.fence,
             lease.owner,
         ]
-        saved = rows.execute(_SAVE_DRAFT, values).rowcount
+        saved = execute(_SAVE_DRAFT, values).rowcount
         hints.announce(lease.run_id)
     if not saved:
         raise LeaseLost("Another worker drives this run now.")

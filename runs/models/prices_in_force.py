@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db import connection
 from django.db.models.signals import post_migrate
 
 from runs import money
 from runs.models.override import PriceOverride
+from runs.models.sql import execute
 from runs.money import Override, UnitPrices
 
 _NEVER_LOOKED = "never"
@@ -66,7 +66,5 @@ post_migrate.connect(_forget, dispatch_uid="prices in force")
 
 def _version() -> str:
     """Which change is the last. Its time belongs to it: a key may come again in a restored database."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT id, at FROM runs_pricechange ORDER BY id DESC LIMIT 1")
-        row = cursor.fetchone()
+    row = execute("SELECT id, at FROM runs_pricechange ORDER BY id DESC LIMIT 1", []).fetchone()
     return _NONE if row is None else f"change {row[0]} of {row[1]}"
