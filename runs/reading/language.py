@@ -100,15 +100,15 @@ class Query:
         return bool(self.terms)
 
     def of(self, field: str) -> tuple[str, ...]:
-        """The values that this field has to have, when one term says so."""
-        return next((t.values for t in self.terms if t.field == field and not t.negated), ())
+        """The values that the query asks for in this field; values of terms with a minus are left out."""
+        return tuple(v for t in self.terms if t.field == field and not t.negated for v in t.values)
 
     def without(self, field: str) -> Query:
-        """The same query with no term about this field."""
-        return Query(tuple(term for term in self.terms if term.field != field))
+        """The same query without the terms that ask for a value of this field; terms with a minus stay."""
+        return Query(tuple(term for term in self.terms if term.field != field or term.negated))
 
     def with_value(self, field: str, value: str) -> Query:
-        """The same query with this value as the only one of its field."""
+        """The same query asking for this value, and no other one, of the field; terms with a minus stay."""
         return Query((*self.without(field).terms, Term(field, (value,), phrase=not is_plain(value))))
 
 

@@ -128,12 +128,13 @@ class RunQuery:
             for at, term in enumerate(terms)
         ]
 
-    def request_id(self) -> Q | None:
-        """The runs whose id begins with this text, when it can be the beginning of one."""
-        terms = self.query.terms
-        if len(terms) != 1 or terms[0].field or terms[0].negated:
+    def request_id(self) -> tuple[Q, Query] | None:
+        """Runs whose id begins with the only word of this search, and the other terms; None without one."""
+        words = [term for term in self.query.terms if not term.field and not term.negated]
+        by_id = request_id_begins(words[0].values[0]) if len(words) == 1 else None
+        if by_id is None:
             return None
-        return request_id_begins(terms[0].values[0])
+        return by_id, Query(tuple(term for term in self.query.terms if term is not words[0]))
 
 
 def _with(text: str, name: str, value: str) -> str:
@@ -178,30 +179,44 @@ def read_page(query: RunQuery, *, now: datetime) -> RunPage:
     if query.error is not None:
         return RunPage(())
     backwards = query.after is not None
-    found = _find(query, now, PAGE_SIZE + 1, backwards)
+    found = find_runs(query, PAGE_SIZE + 1, now=now)
     places = found.places[-PAGE_SIZE:] if backwards else found.places[:PAGE_SIZE]
     more = len(found.places) > PAGE_SIZE
     rows = {row.pk: row for row in read_rows([place.pk for place in places], now=now)}
-    first = query.first()
+    first, stopped = query.first(), found.stopped_at
+    further = replace(first, after=stopped) if backwards else replace(first, before=stopped)
     return RunPage(
         rows=tuple(rows[place.pk] for place in places if place.pk in rows),
         next=replace(first, before=places[-1]) if places and (more or backwards) else None,
         previous=replace(first, after=places[0])
         if places and (query.before or (backwards and more))
         else None,
-        further=replace(first, before=found.stopped_at) if found.stopped_at and not backwards else None,
-        looked_to=found.stopped_at,
+        further=further if stopped else None,
+        looked_to=stopped,
     )
 
 
-def _find(query: RunQuery, now: datetime, wanted: int, backwards: bool) -> Found:
+def find_runs(query: RunQuery, most: int, *, now: datetime, windows: int | None = None) -> Found:
+    """Up to `most` runs of a search from its place on, in its order: by words, or by a request id.
+
+    `windows` bounds how many runs are looked at; the usual bound is for one page.
+    """
+    backwards = query.after is not None
     by_id = query.request_id()
     if by_id is not None:
-        runs = Run.objects.filter(by_id).order_by("-created_at", "-pk").values_list("created_at", "pk")
-        if places := tuple(Place(*key) for key in runs[:PAGE_SIZE]):
-            return Found(places)
-    finder = Finder(query.conditions, query.sort, now=now)
-    return finder.find(wanted, after=query.before or query.after, backwards=backwards)
+        named, rest = by_id
+        places = [
+            Place(*key)
+            for key in Run.objects.filter(named)
+            .order_by("-created_at", "-pk")
+            .values_list("created_at", "pk")[:PAGE_SIZE]
+        ]
+        if places:
+            conditions = query.asking(rest).conditions
+            fitting = set(Finder(conditions, NEWEST, now=now).among([place.pk for place in places]))
+            return Found(tuple(place for place in places if place.pk in fitting)[:most])
+    finder = Finder(query.conditions, query.sort, now=now, windows=windows)
+    return finder.find(most, after=query.before or query.after, backwards=backwards)
 
 
 def count_newer(query: RunQuery, than: Cursor | None) -> int:
