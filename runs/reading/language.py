@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+
+from tools.redaction import visible
 
 MOST_CHARACTERS = 500
 MOST_TERMS = 20
@@ -120,9 +123,15 @@ class Comparison:
     number: Decimal
 
 
+def normalised(text: str) -> str:
+    """What was typed or pasted as one line in NFC, without characters that stored text does not have."""
+    lines = " ".join(text.replace("\x00", " ").splitlines())
+    return unicodedata.normalize("NFC", visible(lines)).strip()
+
+
 def parse(text: str) -> Query:
     """The terms of what was typed. Raises QueryError and nothing else, whatever the text."""
-    text = text.replace("\x00", " ")
+    text = normalised(text)
     if len(text) > MOST_CHARACTERS:
         raise QueryError(f"The search has {len(text):,} characters; at most {MOST_CHARACTERS} are taken.")
     terms: list[Term] = []

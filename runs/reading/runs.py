@@ -16,7 +16,7 @@ from django.utils import timezone
 from runs.models import Run
 from runs.reading.conditions import Conditions, conditions_of
 from runs.reading.finding import Finder, Found
-from runs.reading.language import Query, QueryError, Term, parse
+from runs.reading.language import Query, QueryError, Term, normalised, parse
 from runs.reading.places import NEWEST, Place, Sort
 from runs.reading.run_rows import RunRow, read_rows
 
@@ -63,7 +63,7 @@ class RunQuery:
     @classmethod
     def parse(cls, parameters: Mapping[str, str]) -> RunQuery:
         """From the parameters of an address; a place or an order that makes no sense is left out."""
-        text = " ".join(parameters.get("q", "").replace("\x00", "").split())
+        text = " ".join(normalised(parameters.get("q", "")).split())
         for name in ("status", "agent"):  # addresses of earlier versions
             if value := parameters.get(name, "").replace("\x00", "").replace('"', ""):
                 text = _with(text, name, value)
