@@ -152,7 +152,7 @@ def read_comparison(left: Run, right: Run) -> Comparison:
         right=right,
         pairs=tuple(align(*sides)),
         is_cut=max(left.step_count, right.step_count) > MOST_STEPS,
-        answer=difference(left.final_response, right.final_response),
+        answer=_of_answers(left.final_response, right.final_response),
     )
 
 
@@ -192,6 +192,14 @@ def difference(left: str, right: str) -> tuple[Line, ...]:
             lines.extend(Line("was", text) for text in ours[a:b])
             lines.extend(Line("now", text) for text in theirs[c:d])
     return tuple(lines[:DIFF_LINES])
+
+
+def _of_answers(left: str, right: str) -> tuple[Line, ...]:
+    """The difference of two answers, each by its first COMPARED characters."""
+    lines = difference(left[:COMPARED], right[:COMPARED])
+    if not lines and left != right:
+        return (Line("hunk", f"The first {COMPARED:,} characters are the same. The rest differs."),)
+    return lines
 
 
 def compare_steps(left: Run, left_seq: int, right: Run, right_seq: int) -> dict[str, tuple[Line, ...]]:
