@@ -21,7 +21,7 @@ from runs.reading import finding
 from runs.reading import runs as reading_runs
 from runs.reading.facets import Facet, read_facets
 from runs.reading.places import SORTS, Sort
-from runs.reading.runs import RunPage, RunQuery, read_page
+from runs.reading.runs import RunPage, RunQuery, count_newer, newest_runs, read_page
 
 pytestmark = pytest.mark.django_db
 
@@ -429,3 +429,24 @@ def test_a_run_found_by_its_id_is_counted_and_acted_on_like_any_other() -> None:
     for search, pks in {shown["failed"].address: [run.pk], shown["queued"].address: []}.items():
         query = RunQuery.parse({n: v[0] for n, v in parse_qs(search).items()})
         assert read_page(query, now=timezone.now()).pks == pks
+
+
+def test_a_run_with_an_earlier_time_and_a_later_key_is_new_to_an_open_list() -> None:
+    def run(seconds: int, model: str = "m") -> Run:
+        return Run.objects.create(
+            agent="incident",
+            model=model,
+            config="{}",
+            started_by="ada",
+            created_at=NOW + timedelta(seconds=seconds),
+        )
+
+    run(5), run(3)
+    known = newest_runs()
+    assert count_newer(RunQuery(), known) == 0
+    run(4)
+    assert count_newer(RunQuery(), known) == 1
+    for n in range(120):
+        run(6 + n, model="rare" if n > 110 else "m")
+    assert count_newer(RunQuery("model:rare"), known) == 9
+    assert count_newer(RunQuery(), known) == 100

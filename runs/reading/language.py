@@ -126,7 +126,7 @@ class Comparison:
 def normalised(text: str) -> str:
     """What was typed or pasted as one line in NFC, without characters that stored text does not have."""
     lines = " ".join(text.replace("\x00", " ").splitlines())
-    return unicodedata.normalize("NFC", visible(lines)).strip()
+    return unicodedata.normalize("NFC", " ".join(visible(lines).splitlines())).strip()
 
 
 def parse(text: str) -> Query:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import Self
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, Subquery
 from django.utils import timezone
 
 from runs.models import Run
@@ -22,6 +23,7 @@ from runs.reading.run_rows import RunRow, read_rows
 
 PAGE_SIZE = 50
 NEW_CAP = 100
+NEW_LOOKED = 1_000
 UUID_DIGITS = 32
 REQUEST_ID = re.compile(r"[0-9a-f]{8,32}")  # with fewer digits, numbers and words would be ids, too
 
@@ -37,18 +39,23 @@ class Cursor:
         return f"{round(self.created_at.timestamp() * 1_000_000)}-{self.pk}"
 
     @classmethod
-    def parse(cls, text: str) -> Cursor | None:
+    def parse(cls, text: str) -> Self | None:
         """The cursor in an address, or None when it is none."""
         stamp, _, pk = text.partition("-")
         if not (stamp.isdecimal() and pk.isdecimal() and len(stamp) < 18 and len(pk) < 19):
             return None
         return cls(datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(stamp)), int(pk))
 
+
+class Newest(Cursor):
+    """The latest start and the highest key of the runs that a list knows; often those of two runs.
+
+    Runs that start at the same time get their times in another order than their keys.
+    """
+
     def newer(self) -> Q:
-        """Runs before this place, which are newer."""
-        return Q(created_at__gte=self.created_at) & (
-            Q(created_at__gt=self.created_at) | Q(created_at=self.created_at, pk__gt=self.pk)
-        )
+        """Runs that were not there."""
+        return Q(created_at__gt=self.created_at) | Q(pk__gt=self.pk)
 
 
 @dataclass(frozen=True)
@@ -219,16 +226,17 @@ def find_runs(query: RunQuery, most: int, *, now: datetime, windows: int | None 
     return finder.find(most, after=query.before or query.after, backwards=backwards)
 
 
-def count_newer(query: RunQuery, than: Cursor | None) -> int:
-    """How many runs that fit the query are newer than this place, up to NEW_CAP."""
+def count_newer(query: RunQuery, than: Newest | None) -> int:
+    """How many runs that fit the query came after these, up to NEW_CAP; of the NEW_LOOKED newest ones."""
     runs = Run.objects.filter(than.newer()) if than is not None else Run.objects.all()
-    newer = list(runs.order_by("created_at", "pk").values_list("pk", flat=True)[:NEW_CAP])
-    if query.conditions.is_empty or not newer:
-        return len(newer)
-    return len(Finder(query.conditions, query.sort, now=timezone.now()).among(newer))
+    pks = list(runs.order_by("-created_at", "-pk").values_list("pk", flat=True)[:NEW_LOOKED])
+    if not query.conditions.is_empty and pks:
+        pks = Finder(query.conditions, query.sort, now=timezone.now()).among(pks)
+    return min(len(pks), NEW_CAP)
 
 
-def newest_cursor() -> Cursor | None:
-    """Where the list begins now; runs before it are new to whoever read it."""
-    newest = Run.objects.order_by("-created_at", "-pk").values_list("created_at", "pk").first()
-    return Cursor(*newest) if newest else None
+def newest_runs() -> Newest | None:
+    """Up to where runs are known to whoever reads the list now; None when there are none."""
+    last = Subquery(Run.objects.order_by("-pk").values("pk")[:1])
+    newest = Run.objects.order_by("-created_at", "-pk").values_list("created_at", last).first()
+    return Newest(*newest) if newest else None
