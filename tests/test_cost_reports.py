@@ -247,7 +247,7 @@ def test_the_reason_for_a_miss_is_told_from_the_call_before(
 @pytest.mark.parametrize(
     ("wanted", "zone", "bars", "first"),
     [
-        ({"period": "24h"}, "Asia/Kathmandu", 24, "2026-11-19 13:00"),
+        ({"period": "24h"}, "Asia/Kathmandu", 24, "2026-11-19 13:15"),
         ({"period": "7"}, "Europe/Berlin", 7, "2026-11-13 23:00"),
         ({"period": "90"}, "America/New_York", 90, "2026-08-23 04:00"),  # summer time ends in between
         ({"period": "90", "unit": "week"}, "UTC", 14, "2026-08-23 00:00"),
