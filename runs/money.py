@@ -7,7 +7,6 @@ neither knows is unpriced, which is None and never zero.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, replace
@@ -19,8 +18,8 @@ from itertools import combinations
 from typing import Any
 
 from genai_prices import calc_price, types
-from genai_prices.data_snapshot import get_snapshot
 
+from runs.model_names import find_listed, listed_name, version_of, without_date
 from runs.usage import Usage, context_from_api, is_uncertain, parts_from_api, usage_from_api
 
 __all__ = [
@@ -55,8 +54,6 @@ SELECTING = {"batch": ("processing", "batch"), "fast": ("speed", "fast")}
 DERIVED = {"us": "US inference", "priority": "priority tier", "tools": "server tools"}
 # What of a context an override need not name, from nothing to all of it: the closest one counts.
 LEFT_OUT = [frozenset(c) for n in range(len(DERIVED) + 1) for c in combinations(reversed(DERIVED), n)]
-_DATE = re.compile(r"[-@]\d{8}$")
-_VERSION = re.compile(r"claude-(?:[a-z]+-)?(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -142,7 +139,7 @@ def unit_prices(
 def _overridden(
     model: str, at: datetime, words: AbstractSet[str], overrides: Sequence[Override]
 ) -> UnitPrices | None:
-    for name in dict.fromkeys((model, _DATE.sub("", model))):
+    for name in dict.fromkeys((model, without_date(model))):
         for override in overrides:
             if override.model == name and override.words == words and override.holds(at):
                 return override.prices
@@ -164,8 +161,8 @@ def _derived(prices: UnitPrices, model: str, left_out: AbstractSet[str]) -> Unit
 
 def _may_stay_in_us(model: str) -> bool:
     """Whether the model is of a version that can be kept in the US: those have the factor."""
-    found = _VERSION.search(model)
-    return found is not None and (int(found["major"]), int(found["minor"] or 0)) >= FIRST_IN_US
+    version = version_of(model)
+    return version is not None and version[1:] >= FIRST_IN_US
 
 
 def _list_prices(model: str, at: datetime, prompt_tokens: int, words: AbstractSet[str]) -> UnitPrices | None:
@@ -201,27 +198,25 @@ def _kept(cost: Decimal) -> Decimal:
 @lru_cache(maxsize=1024)
 def _listed(model: str, at: datetime, **context: str) -> dict[str, Any] | None:
     """What the price table says of this model; searching it takes longer than all else here."""
-    try:
-        found = calc_price(
-            types.Usage(input_tokens=0, output_tokens=0),
-            model,
-            provider_id="anthropic",
-            genai_request_timestamp=at,
-            price_context=context,
-        )
-    except LookupError:
+    name = listed_name(model)
+    if name is None:
         return None
+    found = calc_price(
+        types.Usage(input_tokens=0, output_tokens=0),
+        name,
+        provider_id="anthropic",
+        genai_request_timestamp=at,
+        price_context=context,
+    )
     return vars(found.model_price)
 
 
 @lru_cache(maxsize=256)
 def context_window(model: str) -> int | None:
     """How many tokens this model can read, or None when the price table does not know it."""
-    try:
-        _, found = get_snapshot().find_provider_model(model, None, "anthropic", None)
-    except LookupError:
-        return None
-    return found.context_window
+    name = listed_name(model)
+    found = None if name is None else find_listed(name)
+    return None if found is None else found.context_window
 
 
 def _in_tier(value: Decimal | types.TieredPrices | None, prompt_tokens: int) -> Decimal | None:
