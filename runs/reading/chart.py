@@ -12,7 +12,7 @@ from decimal import Decimal
 
 from runs.reading.costs import Bar, CostReport
 from runs.reading.timescale import percent_text
-from runs.reading.words import money
+from runs.reading.words import counted, money
 
 HEIGHT = 272.0  # of the plot, without the labels below it
 LEFT = 8.0  # percent kept for the labels of the axis
@@ -135,8 +135,7 @@ def _columns(report: CostReport, full: Decimal, top: Decimal) -> tuple[Column, .
                 middle=percent_text(x + width / 2),
                 label="" if n % every else _label(report, n),
                 full_label=full_label(report, n),
-                amount=money(bar.cost)
-                + (f" and {bar.unpriced} calls without a price" if bar.unpriced else ""),
+                amount=_amount(bar),
                 peak=money(bar.cost),
                 label_class="odd-day" if (n // every) % 3 else "",
                 parts=parts,
@@ -146,6 +145,13 @@ def _columns(report: CostReport, full: Decimal, top: Decimal) -> tuple[Column, .
             )
         )
     return tuple(columns)
+
+
+def _amount(bar: Bar) -> str:
+    if not bar.unpriced:
+        return money(bar.cost)
+    calls = f"{counted(bar.unpriced, 'call')} without a price"
+    return f"{money(bar.cost)} and {calls}" if bar.costs else calls
 
 
 def _parts(costs: Sequence[Decimal], unpriced: int, full: Decimal) -> tuple[tuple[Part, ...], float]:
