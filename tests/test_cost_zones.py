@@ -5,6 +5,8 @@ The right numbers are added up here, entry by entry, by what a clock of the zone
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -14,16 +16,21 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from django.contrib.auth.models import User
+from django.test import Client
 
 from runs import actions
-from runs.models import Charge, CostSeal, RunTag
+from runs.models import Charge, CostSeal, Run, RunTag
 from runs.models.charge import USAGE
+from runs.reading.chart import draw
 from runs.reading.cost_check import check_reports
 from runs.reading.cost_periods import CostPeriod, find_period, zones
 from runs.reading.costs import BREAKDOWNS, QUESTION, UNTAGGED, CostReport, read_costs
 from runs.reading.entries import EntryFilter
+from runs.reading.language import parse
 from runs.reading.ledger_export import bounds_of
 from tests.ledger_maker import Ledger
+from tests.test_cost_reports import listed
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 DAYS_OF = {"hour": 4, "day": 9, "week": 30, "month": 90}
@@ -181,3 +188,68 @@ def test_days_on_which_clocks_were_set_in_an_odd_way_lose_and_double_nothing(day
             for charge in charges:
                 (inside,) = [n for n, (a, b) in enumerate(bounds) if a <= charge.at < b]
                 assert units[inside] == on_clock(charge.at, ZoneInfo(zone), unit)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("zone", "day", "labels"),
+    [
+        ("Europe/Berlin", "2026-10-25", ["25 Oct 02:00 +2", "25 Oct 02:00 +1"]),
+        ("America/St_Johns", "2026-11-01", ["1 Nov 01:00 -2:30", "1 Nov 01:00 -3:30"]),
+        ("Australia/Lord_Howe", "2026-04-05", ["5 Apr 01:00", "5 Apr 01:30"]),
+        ("Europe/Berlin", "2026-10-26", []),
+    ],
+)
+def test_an_hour_that_the_clock_shows_twice_has_two_names(zone: str, day: str, labels: list[str]) -> None:
+    now = datetime(2026, 11, 3, tzinfo=UTC)
+    period = find_period({"from": day, "to": day, "unit": "hour"}, ZoneInfo(zone), now)
+    chart = draw(read_costs(period, BREAKDOWNS["model"], simulated=False))
+    names = [row.label for row in chart.table]
+    assert names == [column.full_label for column in chart.columns] and len(set(names)) == len(names)
+    assert [name for name in names if name.split()[-1][0] in "+-" or ":30" in name] == [
+        label for label in labels if not label.endswith("Apr 01:00")
+    ]
+
+
+@pytest.mark.django_db
+def test_the_export_says_the_local_day_and_its_offset(client: Client, viewer: User) -> None:
+    ledger = Ledger(1)
+    run = ledger.run(datetime(2026, 10, 24, tzinfo=UTC))
+    for at in ("2026-10-24T18:29:59", "2026-10-24T18:30:00", "2026-10-25T18:29:59"):
+        ledger.charge(run, datetime.fromisoformat(f"{at}+00:00"))
+    client.force_login(viewer)
+
+    def rows(address: str) -> list[dict[str, str]]:
+        text = b"".join(client.get(f"/costs/export/{address}&format=csv")).decode()
+        return list(csv.DictReader(io.StringIO(text)))
+
+    days = rows("summary/?zone=Asia/Kolkata&period=day&by=")
+    assert [row["from"] for row in days] == ["2026-10-23T18:30:00.000000Z", "2026-10-24T18:30:00.000000Z"]
+    assert [row["from_local"] for row in days] == ["2026-10-24T00:00:00+05:30", "2026-10-25T00:00:00+05:30"]
+    assert [row["to_local"] for row in days] == ["2026-10-25T00:00:00+05:30", "2026-10-26T00:00:00+05:30"]
+    entries = rows("?zone=Asia/Kolkata")
+    assert [row["at_local"][:10] for row in entries] == ["2026-10-24", "2026-10-25", "2026-10-25"]
+    assert rows("?")[0]["at_local"] == "2026-10-24T18:29:59+00:00"
+
+
+@pytest.mark.django_db
+def test_the_link_of_an_odd_name_lists_its_runs_and_no_others(client: Client, viewer: User) -> None:
+    """Names come from gateways: they hold quotation marks, commas, stars and spaces."""
+    names = ['say "hi"', '"', 'a""b', "x*", "xy", "a,b", "a", "-", "billed:x", "two words", "back\\slash"]
+    ledger = Ledger(2)
+    now = datetime(2026, 10, 24, tzinfo=UTC)
+    runs = {}
+    for name in names:
+        run = ledger.run(now, "succeeded")
+        Run.objects.filter(pk=run.pk).update(simulated=False)
+        ledger.charge(run, now, model=name, simulated=False)
+        runs[name] = run.pk
+    period = find_period({"from": "2026-10-24", "to": "2026-10-24"}, ZoneInfo("UTC"), now + 2 * DAY)
+    report = read_costs(period, BREAKDOWNS["model"], simulated=False)
+    assert {line.name for line in report.lines} == set(names)
+    for line in report.lines:
+        assert listed(line.query) == {runs[line.name]}, line.query
+        assert str(parse(line.query)) == line.query
+    client.force_login(viewer)
+    page = client.get("/", {"q": 'billed:"say ""hi"""'}).content.decode()
+    assert Run.objects.get(pk=runs['say "hi"']).get_absolute_url() in page
