@@ -160,6 +160,13 @@ def test_a_stream_whose_split_has_grown_stale_is_paid_in_full() -> None:
     )
 
 
+def test_a_prompt_of_zero_at_the_end_of_a_stream_is_not_believed() -> None:
+    zeros = dict.fromkeys(("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"), 0)
+    with answering(b"text/event-stream", turn(start=START, usage=zeros)) as client:
+        used = ask(client).usage
+    assert (usage_from_api(used).prompt_tokens, used["output_tokens"]) == (350, 9)
+
+
 def test_a_stream_says_what_selects_its_price_at_its_end() -> None:
     split = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 300}
     delta = {"speed": "fast", "inference_geo": "us", "cache_creation": split}
