@@ -12,14 +12,14 @@ from django.test import Client
 
 from runs.live_run import RunLook
 from runs.models import Run, Step
-from runs.reading.payloads import BEGINNING
+from runs.reading.payloads import BEGINNINGS
 from tests.factories import a_run, rows
 from tests.long_runs import a_long_run
 
 pytestmark = pytest.mark.django_db
 
 LONG = 240_009
-BOUND = 1.2 * BEGINNING  # of one text with its markup
+BOUND = 1.2 * BEGINNINGS["answer"]  # of one text with its markup
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_very_long_answer_is_shown_by_its_beginning_live_and_after_a_reload(
     shown = of(run.get_absolute_url(), page)
     assert len(shown) - plain < BOUND
     assert "Answer 0:" in shown and "rewsnA" not in shown
-    assert "The first 20,000 of 240,009 characters." in shown
+    assert "The first 10,000 of 240,009 characters." in shown
     link = re.search(r'href="([^"]+/texts/answer)"', shown)
     assert link and whole(link[1], page) == answer
     saved = page.get(f"{link[1]}?download")
@@ -82,11 +82,11 @@ def test_a_page_is_no_longer_than_its_items_times_a_bound(page: Client) -> None:
     Step.objects.filter(run=run, seq=2).update(kind="note", text=long_text("note"))
     tree = json.dumps({f"{n} {'key ' * 500}": "x" * 5_000 for n in range(40)})
     Step.objects.filter(run=run, kind="tool").update(arguments=tree, result=json.dumps(long_text("result")))
-    texts = {1: 3, 2: 2, 3: 1}  # of the panel, beside question, answer and explanation
+    texts = {1: 3, 2: 2, 3: 1}  # of the panel, beside question (twice as long), answer and explanation
     for seq, count in texts.items():
         for view in ("", "&view=conversation"):
             address = f"{run.get_absolute_url()}?step={seq}{view}"
-            bound = plain + BOUND * (3 + count) + (12 * 7_500 if view else 0) + (240_000 if seq == 3 else 0)
+            bound = plain + BOUND * (4 + count) + (12 * 7_500 if view else 0) + (240_000 if seq == 3 else 0)
             assert len(of(address, page)) < bound, address
     for part, text in (said | {"text": long_text("text")}).items():
         link = f"{run.get_absolute_url()}steps/1/{part}"
@@ -115,5 +115,5 @@ def test_lists_and_comparisons_show_a_part_of_what_is_long(page: Client) -> None
 
 def test_what_fits_is_shown_whole_without_a_link(page: Client) -> None:
     run = a_run()
-    Run.objects.filter(pk=run.pk).update(final_response="é" * BEGINNING, status="succeeded")
+    Run.objects.filter(pk=run.pk).update(final_response="é" * BEGINNINGS["answer"], status="succeeded")
     assert "texts/answer" not in of(run.get_absolute_url(), page)

@@ -27,7 +27,7 @@ BEGINNING = 20_000  # characters of a text that are read at first
 MOST_OF_ONE = 2_000_000  # and of a text that is longer
 MOST_AT_ONCE = 40_000_000  # characters after which the reader is asked to go on: about a second
 FOLDED = 10  # times as long takes a text that is not only ASCII
-BEFORE = 60
+BEFORE = 40
 AROUND = 200
 
 

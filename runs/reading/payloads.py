@@ -11,9 +11,13 @@ from django.db.models.functions import Left, Length, Substr
 
 from runs.models import Run, Step
 
-# Characters. What is longer is shown by its beginning, and not taken apart.
+# Characters. What is longer is shown by its beginning: JSON is not taken apart then.
 WHOLE = 200_000  # of JSON, whose tree is bounded by itself
 BEGINNING = 20_000
+BEGINNINGS = {
+    "arguments": BEGINNING, "result": BEGINNING, "question": BEGINNING, "answer": 10_000, "reasoning": 10_000,
+    "text": 10_000, "error": 4_000, "explanation": 4_000,
+}  # fmt: skip
 PIECE = 500_000  # of a download that is read at once
 JSON = frozenset({"arguments", "result"})
 PARTS = ("arguments", "result", "reasoning", "text", "message", "error")
@@ -38,8 +42,8 @@ class Payload:
 
 
 def beginning(part: str, text: str) -> Payload:
-    """As much of this text as a page may show: BEGINNING characters, cut before anything is drawn of it."""
-    return Payload(part, text[:BEGINNING], len(text))
+    """As much of this text of a run as a page may show, cut before anything is drawn of it."""
+    return Payload(part, text[: BEGINNINGS[part]], len(text))
 
 
 def with_beginnings(steps: QuerySet[Step], parts: Iterable[str]) -> QuerySet[Step]:
@@ -54,11 +58,11 @@ def payload(step: Step, part: str) -> Payload:
     """This text of a step that was read through `with_beginnings`."""
     shown: str = getattr(step, f"{part}_shown")
     characters: int = max(getattr(step, f"{part}_characters"), len(shown))
-    return Payload(part, shown if characters == len(shown) else shown[:BEGINNING], characters)
+    return Payload(part, shown if characters == len(shown) else shown[: BEGINNINGS[part]], characters)
 
 
 def _most(part: str) -> int:
-    return WHOLE if part in JSON else BEGINNING
+    return WHOLE if part in JSON else BEGINNINGS[part]
 
 
 def payload_size(run: Run, seq: int, part: str) -> int | None:
