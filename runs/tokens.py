@@ -145,8 +145,10 @@ def _source(text: str, place: int) -> tuple[int, int]:
 @cache
 def _together(size: int) -> re.Pattern[str]:
     """So many characters, with those behind them that may become one with the last of them."""
-    hangul = "\u1100-\u11ff\u3131-\u318e\ua960-\ua97f\ud7b0-\ud7ff\uffa0-\uffdc"
-    return re.compile(rf".{{1,{size}}}[{_class('Mn', 'Mc', 'Me', 'Cf')}{hangul}]*", re.DOTALL)
+    compatible = map(chr, (*range(0x3131, 0x318F), *range(0xFFA0, 0xFFDD)))
+    hangul = "".join(one for one in compatible if "\u1160" <= unicodedata.normalize("NFKD", one) <= "\u11ff")
+    joined = f"{_class('Mn', 'Mc', 'Me', 'Cf')}\u1160-\u11ff\ud7b0-\ud7ff{hangul}\U000e0000-\U000e01ef"
+    return re.compile(rf".{{1,{size}}}[{joined}]*", re.DOTALL)
 
 
 @cache

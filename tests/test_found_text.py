@@ -24,9 +24,8 @@ from runs.reading.excerpts import excerpt, pattern
 from runs.reading.find_in_run import find_in_run
 from tests.factories import a_lease, a_run, a_turn
 
-TEXTS = st.text(
-    st.sampled_from("aZé\u0301ßﬁＡÅ各\u1100\u1161각ㄱㅏﾊﾟ\u200d\u00ad İς.\n\x1f_9𠮷🙂\U000e0101ो"), max_size=24
-)
+UNITS = [*"aZé\u0301ßﬁＡÅ各각ﾊﾟ\u200d\u00ad İς.\n\x1f_9𠮷🙂\U000e0101ो", "\u1100\u1161", "\u1112\u1161\u11ab"]
+TEXTS = st.lists(st.sampled_from(UNITS), max_size=24).map("".join)
 
 
 @pytest.fixture
@@ -90,7 +89,8 @@ def test_what_the_index_finds_is_marked(text: str, start: int) -> None:
     pieces = excerpt(text, pattern([fulltext.Phrase(tuple(phrase))])) if phrase else None
     if held and phrase:
         assert pieces is not None
-        assert any(phrase == tokens.tokens(piece.text) for piece in pieces if piece.marked), (phrase, pieces)
+        marks = [tokens.tokens(piece.text) for piece in pieces if piece.marked]
+        assert any(mark[: len(phrase)] == phrase for mark in marks), (phrase, pieces)
     assert pieces is None or "".join(piece.text for piece in pieces) == text.replace("\x1f", " ")
 
 
