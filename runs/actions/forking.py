@@ -19,6 +19,7 @@ from runs.actions.tags import begin_with, tags_of
 from runs.actions.turns import create_note
 from runs.models import Run, Step, StepKind
 from runs.models.outcome import untold
+from runs.models.proof import sha256
 
 SENT_TWICE = timedelta(minutes=1)
 
@@ -109,6 +110,8 @@ def _branch(current: Change, steps: Sequence[Step], *, name: str, text: str, use
         simulated=run.simulated,
         parent=str(parent.request_id),
         copied_steps=len(steps),
+        config_sha256=sha256(run.config),
+        limits=json.loads(run.limits),
     )
     found = untold(parent, [step.name for step in steps])
     tell(branch, [one for one in found if one.run_id != parent.pk or one.step.seq <= len(steps)], of=parent)

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from runs.actions.change import Change
-from runs.models import Approval, Edit, Event, PolicyRule, Resolution, Step, Verdict, Vote, event_hash
+from runs.agents import PER_TOOL
+from runs.models import Approval, Edit, Event, PolicyRule, Resolution, Run, Step, Verdict, Vote, event_hash
 from runs.models.eligible import why_no_yes
 from runs.models.proof import not_as_asked, sha256
 
@@ -22,6 +23,8 @@ EDITS = frozenset(
     {"approval.edit_asked", "approval.edit_denied", "approval.edit_opened", "approval.edit_void"}
 )
 SETTLED = frozenset({"call.finished", "call.refused", "call.unknown"})
+RAISES = ("run.resumed", "run.retried")  # events that may say which limits were raised
+UNREADABLE = (ValueError, TypeError, KeyError, AttributeError)  # of columns that hold anything but their JSON
 Said = dict[str, Any]
 
 
@@ -42,6 +45,8 @@ def why_unproven(current: Change, step: Step, approval: Approval) -> str:
             raise Contradiction("It was used at another time than it says.")
     except Contradiction as found:
         return str(found)
+    except UNREADABLE:
+        return "One of its rows cannot be read."
     return ""
 
 
@@ -56,6 +61,8 @@ def why_not_as_asked(current: Change, approval: Approval) -> str:
         _votes_fit(approval, since)
     except Contradiction as found:
         return str(found)
+    except UNREADABLE:
+        return "One of its rows cannot be read."
     return ""
 
 
@@ -70,15 +77,43 @@ def why_not_edited(current: Change, edit: Edit) -> str:
                 return "" if same else f"Edit {edit.pk} is not the one that was asked for."
     except Contradiction as found:
         return str(found)
+    except UNREADABLE:
+        return "One of its rows cannot be read."
     return f"No event records edit {edit.pk}."
 
 
+def why_not_its_limits(run_id: int) -> str:
+    """Why the limits of this run are not those it began with and people raised since; "" when they are.
+
+    Versions before recorded neither the configuration nor the limits of a fork: what is not there is not
+    compared.
+    """
+    run = Run.objects.only("config", "limits").get(pk=run_id)
+    said = Event.objects.filter(run=run, seq=1, kind="run.started").values_list("data", flat=True).first()
+    started: Said = json.loads(said) if said else {}
+    if started.get("config_sha256", sha256(run.config)) != sha256(run.config):
+        return "Its configuration is not the one that it began with."
+    if not run.limits or ("parent" in started and "limits" not in started):
+        return ""
+    expected: Said = dict(started.get("limits", {}))
+    per_tool = dict(json.loads(run.config)["limits"].get(PER_TOOL, {}))
+    for event in Event.objects.filter(run=run, kind__in=RAISES).order_by("seq"):
+        for name, raised in event.fields.get("limits", {}).items():
+            if name.startswith(f"{PER_TOOL}."):
+                per_tool[name.removeprefix(f"{PER_TOOL}.")] = raised["new"]
+                expected[PER_TOOL] = per_tool
+            else:
+                expected[name] = raised["new"]
+    same = json.loads(run.limits) == expected
+    return "" if same else "Its limits are not those that it began with and people raised since."
+
+
 def is_recorded(resolution: Resolution) -> bool:
-    """Whether an event of its run says that this person resolved the outcome like this."""
-    name = resolution.by.get_username()
-    events = Event.objects.filter(run=resolution.run_id, kind="call.resolved", actor=name)
+    """Whether an event in the chain of its run says that this person resolved the outcome like this."""
+    name, request_id = resolution.by.get_username(), str(resolution.run.request_id)
     said = {"step": resolution.step.seq, "verdict": resolution.verdict, "evidence": resolution.evidence}
-    return any(event.fields == said and _gives_its_hash(event, resolution) for event in events)
+    events = Event.objects.filter(run=resolution.run_id, kind="call.resolved", actor=name)
+    return any(event.fields == said and _is_linked(event, request_id) for event in events)
 
 
 def why_not_proposed(current: Change, step: Step) -> str:
@@ -97,6 +132,8 @@ def why_not_proposed(current: Change, step: Step) -> str:
             since.append(event)
     except Contradiction as found:
         return str(found)
+    except UNREADABLE:
+        return "One of its rows cannot be read."
     return f"No event records turn {turn.seq}."
 
 
@@ -126,8 +163,14 @@ def _is_message(turn: Step, step: Step, said: Said) -> None:
         raise Contradiction(f"Call {step.seq} is not the one that turn {turn.seq} proposed.")
 
 
-def _gives_its_hash(event: Event, resolution: Resolution) -> bool:
-    return event.hash == _hash(event, str(resolution.run.request_id))
+def _is_linked(event: Event, request_id: str) -> bool:
+    """Whether it gives its hash, and continues the event before it as the one after it, or its run, says."""
+    around = Event.objects.filter(run=event.run_id, seq__in=(event.seq - 1, event.seq + 1))
+    beside = {one.seq: one for one in around}
+    before, after = beside.get(event.seq - 1), beside.get(event.seq + 1)
+    following = after.previous_hash if after else event.run.last_event_hash
+    precedes = before.hash if before else ""
+    return event.hash == _hash(event, request_id) == following and event.previous_hash == precedes
 
 
 def _hash(event: Event, request_id: str) -> str:
@@ -193,8 +236,8 @@ def _votes_fit(approval: Approval, since: list[Event]) -> list[Said]:
     """The votes that events record; raises Contradiction when the rows are not exactly these."""
     cast = [event for event in _about(approval, since) if event.kind == "approval.vote"]
     recorded = sorted(_vote_facts(event.at, event.fields) for event in cast)
-    rows = sorted(_row_facts(vote) for vote in approval.votes.all())
-    if rows != recorded:
+    votes = list(approval.votes.all())
+    if sorted(map(_row_facts, votes)) != recorded or {vote.revision for vote in votes} - {approval.revision}:
         raise Contradiction("Its votes are not those that were recorded.")
     return [event.fields for event in cast]
 

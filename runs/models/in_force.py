@@ -32,6 +32,10 @@ class _ChangedMeanwhile(Exception):
     """Between two statements somebody changed a rule."""
 
 
+class _Contradicted(Exception):
+    """What is in force is not what its history says; the message says where."""
+
+
 def policy_in_force(*, hold: bool = False, known: str | None = None) -> Policy:
     """The rules in force and the grants that can be used now, by the clock of the database.
 
@@ -46,6 +50,9 @@ def policy_in_force(*, hold: bool = False, known: str | None = None) -> Policy:
         except _ChangedMeanwhile:
             known = None
             continue
+        except _Contradicted as found:
+            logger.error("The rules in force contradict their history: %s. See manage.py verifyaudit.", found)
+            return _nothing_runs(str(found))
         return _with_usable_grants(policy)
 
 
@@ -89,8 +96,7 @@ def _of_digest(digest: str, tip: str) -> Policy:
     if head is None:
         raise _ChangedMeanwhile
     if problem := _not_recorded(head):
-        logger.error("The rules in force contradict their history: %s. See manage.py verifyaudit.", problem)
-        return _nothing_runs(problem)
+        raise _Contradicted(problem)
     rows = json.loads(head.rules)
     rules = tuple(stored_rule(key, change, name, text) for key, change, name, text in rows)
     return Policy(rules, version_of(digest))

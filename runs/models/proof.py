@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from runs.models.approval import Approval
+from runs.models.approval import Approval, Origin
 from runs.models.step import Step
 from tools.policy import Verdict
 
@@ -105,9 +105,10 @@ def not_as_asked(approval: Approval, said: dict[str, Any]) -> list[str]:
     Versions before recorded fewer facts in that event; what it does not mention is not compared.
     """
     facts: dict[str, Any] = json.loads(json.dumps(asked(approval)))
-    optional = {"origin", "edited_by", "differences"}
     names = [name for name in facts if facts[name] != said.get(name, facts[name])]
-    names += [name for name in sorted(optional) if (name in facts) != (name in said)]
+    names += [name for name in ("edited_by", "differences") if (name in facts) != (name in said)]
+    if approval.origin != said.get("origin", Origin.PROPOSED):
+        names.append("origin")
     if approval.headline != approval.headline_of_preview:
         names.append("headline")
     return names
