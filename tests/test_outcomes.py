@@ -39,7 +39,7 @@ from runs.models import (
     StepStatus,
 )
 from runs.reading.invariants import contradictions
-from tests.factories import a_lease, a_run, a_turn, perform, run_calls
+from tests.factories import a_lease, a_run, a_turn, perform, reconfigure, run_calls
 from tools import boundary, registry, threads
 from tools.base import CannotTell, DidNotHappen, Happened, Result, Tool, ToolContext, ToolError, tool
 
@@ -105,7 +105,7 @@ def offered(run: Run) -> Run:
     """The run with the tool offered."""
     configuration = json.loads(run.config)
     configuration["tools"].append(registry.TOOLS["send_letter"].definition())
-    Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
+    reconfigure(run, configuration)
     return Run.objects.get(pk=run.pk)
 
 
