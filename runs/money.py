@@ -7,8 +7,7 @@ neither knows is unpriced, which is None and never zero.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
@@ -19,57 +18,42 @@ from itertools import combinations
 from typing import Any
 
 from genai_prices import calc_price, types
-from genai_prices.data_snapshot import get_snapshot
+
+from runs.model_names import find_listed, listed_name, version_of, without_date
+from runs.usage import Usage, context_from_api, is_uncertain, parts_from_api, usage_from_api
+
+__all__ = [
+    "FRACTION",
+    "MILLION",
+    "PRICED",
+    "SMALLEST",
+    "SOURCE",
+    "Override",
+    "UnitPrices",
+    "Usage",
+    "context_from_api",
+    "context_window",
+    "fractions",
+    "is_uncertain",
+    "parts_from_api",
+    "unit_prices",
+    "usage_from_api",
+]
 
 MILLION = Decimal(1_000_000)
 FRACTION = 10**10  # amounts are kept to the ten-thousand-millionth of a dollar, and added as whole ones
 SMALLEST = Decimal(1) / FRACTION
 SOURCE = f"genai-prices {version('genai-prices')}"
 SEARCHES = Decimal(10)  # USD per thousand web searches, where the list does not say otherwise
-STATED_FEES = frozenset({"web_search_requests", "web_fetch_requests"})  # the second is free
 US_FACTOR = Decimal("1.1")  # on every class of tokens, of models from 4.6 on
 FIRST_IN_US = (4, 6)
 PRICED = ("input", "cache_write_5m", "cache_write_1h", "cache_read", "output")
-CLASSES = tuple(f"{name}_tokens" for name in PRICED)
 # Words that select another price of the list.
 SELECTING = {"batch": ("processing", "batch"), "fast": ("speed", "fast")}
 # What may be left out where no price names it, and how a source says so.
 DERIVED = {"us": "US inference", "priority": "priority tier", "tools": "server tools"}
 # What of a context an override need not name, from nothing to all of it: the closest one counts.
 LEFT_OUT = [frozenset(c) for n in range(len(DERIVED) + 1) for c in combinations(reversed(DERIVED), n)]
-_DATE = re.compile(r"[-@]\d{8}$")
-_VERSION = re.compile(r"claude-(?:[a-z]+-)?(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?(?!\d)")
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens of one model call by class. The classes do not overlap; thinking is part of output."""
-
-    input_tokens: int = 0
-    cache_write_5m_tokens: int = 0
-    cache_write_1h_tokens: int = 0
-    cache_read_tokens: int = 0
-    output_tokens: int = 0
-    thinking_tokens: int = 0
-    web_searches: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-    @property
-    def prompt_tokens(self) -> int:
-        """Everything sent: the price tier depends on it."""
-        return (
-            self.input_tokens
-            + self.cache_write_5m_tokens
-            + self.cache_write_1h_tokens
-            + self.cache_read_tokens
-        )
-
-    @property
-    def total_tokens(self) -> int:
-        """All tokens, sent and received."""
-        return self.prompt_tokens + self.output_tokens
 
 
 @dataclass(frozen=True)
@@ -126,60 +110,6 @@ def fractions(cost: Decimal) -> int:
     return int(cost * FRACTION)
 
 
-def context_from_api(usage: Mapping[str, Any]) -> str:
-    """What an API usage object says that selects a price besides the model, in words with commas.
-
-    batch, priority, fast, us; `tools` where a server tool was used whose fee nobody states.
-    """
-    words = [str(usage.get(name) or "") for name in ("service_tier", "speed", "inference_geo")]
-    known = [word for word in words if word in {"batch", "priority", "fast", "us"}]
-    requests = usage.get("server_tool_use") or {}
-    if any(count for name, count in requests.items() if name not in STATED_FEES):
-        known.append("tools")
-    return ",".join(known)
-
-
-def usage_from_api(usage: Mapping[str, Any]) -> Usage:
-    """The classes of an API usage object. Where the 5m/1h split is missing, writes count as 5m."""
-    written = int(usage.get("cache_creation_input_tokens") or 0)
-    split = usage.get("cache_creation") or {}
-    hour = int(split.get("ephemeral_1h_input_tokens") or 0)
-    five = split.get("ephemeral_5m_input_tokens")
-    return Usage(
-        input_tokens=int(usage.get("input_tokens") or 0),
-        cache_write_5m_tokens=max(written - hour, 0) if five is None else int(five),
-        cache_write_1h_tokens=hour,
-        cache_read_tokens=int(usage.get("cache_read_input_tokens") or 0),
-        output_tokens=int(usage.get("output_tokens") or 0),
-        thinking_tokens=int((usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0),
-        web_searches=int((usage.get("server_tool_use") or {}).get("web_search_requests") or 0),
-    )
-
-
-def parts_from_api(model: str, usage: Mapping[str, Any]) -> tuple[tuple[str, Usage], ...]:
-    """What one response is billed for: usage and the model that it is billed at; first that of the answer.
-
-    The answer has several parts when it was made in iterations: each has a prompt size of its own, a fallback
-    or an advisor is another model, and a compaction is not in the totals of the response. Of tokens that the
-    totals have and the iterations have not, none is lost.
-    """
-    total = usage_from_api(usage)
-    entries = [entry for entry in usage.get("iterations") or () if isinstance(entry, Mapping)]
-    if not entries:
-        return ((model, total),)
-    parts = [(str(entry.get("model") or model), usage_from_api(entry)) for entry in entries]
-    inside = [
-        part for (_, part), entry in zip(parts, entries, strict=True) if entry.get("type") != "compaction"
-    ]
-    rest = {
-        name: max(0, getattr(total, name) - sum(getattr(part, name) for part in inside)) for name in CLASSES
-    }
-    extra = Usage(**rest, thinking_tokens=total.thinking_tokens, web_searches=total.web_searches)
-    own = max((n for n, (name, _) in enumerate(parts) if name == model), default=0)
-    name, answer = parts.pop(own)
-    return ((name, answer + extra), *parts)
-
-
 def unit_prices(
     model: str,
     *,
@@ -209,7 +139,7 @@ def unit_prices(
 def _overridden(
     model: str, at: datetime, words: AbstractSet[str], overrides: Sequence[Override]
 ) -> UnitPrices | None:
-    for name in dict.fromkeys((model, _DATE.sub("", model))):
+    for name in dict.fromkeys((model, without_date(model))):
         for override in overrides:
             if override.model == name and override.words == words and override.holds(at):
                 return override.prices
@@ -231,8 +161,8 @@ def _derived(prices: UnitPrices, model: str, left_out: AbstractSet[str]) -> Unit
 
 def _may_stay_in_us(model: str) -> bool:
     """Whether the model is of a version that can be kept in the US: those have the factor."""
-    found = _VERSION.search(model)
-    return found is not None and (int(found["major"]), int(found["minor"] or 0)) >= FIRST_IN_US
+    version = version_of(model)
+    return version is not None and version[1:] >= FIRST_IN_US
 
 
 def _list_prices(model: str, at: datetime, prompt_tokens: int, words: AbstractSet[str]) -> UnitPrices | None:
@@ -268,27 +198,25 @@ def _kept(cost: Decimal) -> Decimal:
 @lru_cache(maxsize=1024)
 def _listed(model: str, at: datetime, **context: str) -> dict[str, Any] | None:
     """What the price table says of this model; searching it takes longer than all else here."""
-    try:
-        found = calc_price(
-            types.Usage(input_tokens=0, output_tokens=0),
-            model,
-            provider_id="anthropic",
-            genai_request_timestamp=at,
-            price_context=context,
-        )
-    except LookupError:
+    name = listed_name(model)
+    if name is None:
         return None
+    found = calc_price(
+        types.Usage(input_tokens=0, output_tokens=0),
+        name,
+        provider_id="anthropic",
+        genai_request_timestamp=at,
+        price_context=context,
+    )
     return vars(found.model_price)
 
 
 @lru_cache(maxsize=256)
 def context_window(model: str) -> int | None:
     """How many tokens this model can read, or None when the price table does not know it."""
-    try:
-        _, found = get_snapshot().find_provider_model(model, None, "anthropic", None)
-    except LookupError:
-        return None
-    return found.context_window
+    name = listed_name(model)
+    found = None if name is None else find_listed(name)
+    return None if found is None else found.context_window
 
 
 def _in_tier(value: Decimal | types.TieredPrices | None, prompt_tokens: int) -> Decimal | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
+import fcntl
 import functools
 import os
 import re
@@ -21,11 +21,17 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import Permission, User
+from django.contrib.contenttypes.management import create_contenttypes
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
+from django.db.models.signals import post_migrate
 from pytest_django.fixtures import Settings
+from pytest_django.plugin import DjangoDbBlocker
 
 from runs.engine import model
+from tests.forkserver import Process, forkserver
 from tests.postgres import database_of, on_server
 
 # Playwright's sync API keeps a running loop in the main thread, where tests read the database.
@@ -42,6 +48,16 @@ LONGEST = [
     *("crash", "repricing", "policy_pages", "chaos", "summaries", "budget_scopes", "scale_out", "at_limit"),
     *("second_thoughts", "reviewing_together", "find_browser", "budget_browser"),
 ]
+
+
+SHARED = "AGENTOPS_TESTS_SHARED"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A folder for all processes of this run of the tests; whoever makes it removes it."""
+    if SHARED not in os.environ:
+        os.environ[SHARED] = tempfile.mkdtemp(prefix="agentops-shared-")
+        config.add_cleanup(functools.partial(shutil.rmtree, os.environ[SHARED], ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -128,15 +144,55 @@ def template(address: str) -> str:
 
 @functools.cache
 def tables() -> Path:
-    """A SQLite database with all tables and nothing in them, made once by each process of the tests."""
-    folder = tempfile.mkdtemp(prefix="agentops-tables-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(UNWANTED)}
-    migrated = subprocess.run(
-        [sys.executable, "manage.py", "migrate", "-v0"], cwd=ROOT, env=clean | {"AGENTOPS_DATA": folder}
-    )
-    assert migrated.returncode == 0
-    return Path(folder) / DATABASE
+    """A SQLite database with all tables and nothing in them, made once for all processes of the tests."""
+    path = Path(os.environ[SHARED]) / DATABASE
+    with (path.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            clean = {k: v for k, v in os.environ.items() if not k.startswith(UNWANTED)}
+            folder = path.parent / "making"
+            migrated = forkserver().run(
+                ["manage.py", "migrate", "-v0"], clean | {"AGENTOPS_DATA": str(folder)}, 120
+            )
+            assert migrated.returncode == 0, migrated.stderr
+            (folder / DATABASE).rename(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def django_db_keepdb() -> bool:
+    """The database of this process is a copy of one that has all tables, where that is a file."""
+    return connection.vendor == "sqlite"
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings_parallel_suffix: None, django_db_keepdb: bool
+) -> None:
+    """Put the copy where Django looks for it."""
+    if django_db_keepdb:
+        shutil.copy(tables(), connection.settings_dict["TEST"]["NAME"])
+
+
+PERMANENT = (ContentType, Permission)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    """A flush puts content types and permissions back as they were.
+
+    Django makes all of them anew after each test with transactions, and that costs more than most tests do.
+    """
+    with django_db_blocker.unblock():
+        rows = [(table, list(table._default_manager.all())) for table in PERMANENT]
+
+    def put_back(**_: object) -> None:
+        for table, known in rows:
+            table._default_manager.bulk_create(known)
+
+    post_migrate.disconnect(create_contenttypes)
+    post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
+    post_migrate.connect(put_back, sender=apps.get_app_config("auth"), weak=False)
 
 
 class Installation:
@@ -164,8 +220,8 @@ class Installation:
             "PYTHONUNBUFFERED": "1",
             **environment,
         }
-        self._started: list[subprocess.Popen[str]] = []
-        self.web: subprocess.Popen[str] | None = None
+        self._started: list[Process | subprocess.Popen[str]] = []
+        self.web: Process | None = None
 
     def without_tables(self) -> Installation:
         """The same as somebody has it who has just unpacked it, on SQLite."""
@@ -175,22 +231,20 @@ class Installation:
 
     def command(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run one manage.py command to its end."""
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            stdin=subprocess.DEVNULL,
-        )
+        return forkserver().run(["manage.py", *arguments], self.environment, timeout)
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, **environment: str) -> Process:
         """Start a manage.py command that stays; it is ended with the test."""
+        process = forkserver().popen(["manage.py", *arguments], self.environment | environment)
+        self._started.append(process)
+        return process
+
+    def start_afresh(self, *arguments: str) -> subprocess.Popen[str]:
+        """The same with an interpreter of its own, as a person starts it; takes a second longer."""
         process = subprocess.Popen(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
-            env=self.environment | environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -201,24 +255,8 @@ class Installation:
 
     def serve(self, port: int = 0) -> str:
         """Start the web process alone, at this port or a free one; returns its address."""
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "uvicorn",
-                "agentops.asgi:application",
-                "--port",
-                str(port),
-                "--lifespan",
-                "off",
-            ],
-            cwd=ROOT,
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            text=True,
-        )
+        arguments = ["-m", "uvicorn", "agentops.asgi:application", "--port", str(port), "--lifespan", "off"]
+        process = forkserver().popen(arguments, self.environment)
         self._started.append(process)
         self.web = process
         line = wait_for_line(process, "running on")
@@ -250,7 +288,7 @@ class Installation:
                 process.stdout.close()
 
 
-def wait_for_line(process: subprocess.Popen[str], words: str) -> str:
+def wait_for_line(process: Process | subprocess.Popen[str], words: str) -> str:
     """The first line of output that holds these words; fails with all output when the process ends."""
     assert process.stdout
     seen = []

@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.server]
 def page(browser: Browser, tmp_path: Path) -> Iterator[Page]:
     """A signed-in page of an installation with a worker; any script error or blocked resource fails."""
     installation = Installation(tmp_path, DJANGO_SUPERUSER_PASSWORD="correct horse battery")
-    assert installation.command("migrate", "-v0").returncode == 0
     made = installation.command("createsuperuser", "--noinput", "--username", "olga", "--email", "o@a.org")
     assert made.returncode == 0, made.stderr
     wait_for_line(installation.start("worker"), "drives up to")

@@ -145,7 +145,6 @@ def test_no_key_and_no_simulator_says_what_to_set(tmp_path: Path) -> None:
 
 
 def test_an_unknown_run_cannot_be_exported(installation: Installation) -> None:
-    installation.command("migrate", "-v0")
     done = installation.command("exportrun", "8f2c41d0-1b2c-4d3e-8f90-a1b2c3d4e5f6")
     assert done.returncode == 1 and "There is no run" in done.stderr
 
@@ -178,7 +177,7 @@ def test_the_secret_key_is_made_once_and_for_its_owner_alone(installation: Insta
 
 
 def test_demo_serves_stops_on_ctrl_c_and_keeps_its_data(installation: Installation) -> None:
-    demo = installation.without_tables().start("demo", "--port", "0")
+    demo = installation.without_tables().start_afresh("demo", "--port", "0")
     link = wait_for_line(demo, "/sign-in/").strip()
     browser = build_opener(HTTPCookieProcessor())
     with browser.open(link, timeout=30) as answer:

@@ -15,7 +15,7 @@ from runs import actions
 from runs.actions.change import change, one_writer
 from runs.counting import hour_of, snapshot
 from runs.models import Charge, CostSeal, CostSum, Entry, Run, RunStatus
-from runs.reading.cost_check import check_costs
+from runs.reading.cost_check import check_costs, check_reports
 from runs.reading.cost_periods import find_period, find_zone
 from runs.reading.costs import BREAKDOWNS, read_costs
 from tests.ledger_maker import Ledger
@@ -47,6 +47,7 @@ def test_hours_that_are_over_are_summed_up_and_days_of_them() -> None:
     CostSum.objects.filter(hours=1, dimension=1).first().delete()  # type: ignore[union-attr]
     CostSum.objects.filter(hours=24, dimension=0).update(amount=1)
     assert len(differences()) == 3  # the hour and both days
+    assert any("by days of Asia/Kolkata differs" in said for _, said in check_reports())
     with pytest.raises(SystemExit):
         call_command("checkcosts")
     call_command("checkcosts", "--again")

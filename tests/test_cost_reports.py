@@ -125,7 +125,7 @@ def _check_misses(report: CostReport, within: set[int]) -> None:
         assert found is not None and found.since is None and not found.more
         assert (found.calls, found.tokens, found.extra) == (line.calls, line.tokens, line.extra)
         assert {one.run.pk for one in found.runs} <= within
-        assert sum((one.extra for one in found.runs), Decimal(0)) == line.extra
+        assert sum((one.extra or Decimal(0) for one in found.runs), Decimal(0)) == (line.extra or 0)
 
 
 def _check_lines(report: CostReport, within: list[Charge]) -> None:
@@ -247,7 +247,7 @@ def test_the_reason_for_a_miss_is_told_from_the_call_before(
 @pytest.mark.parametrize(
     ("wanted", "zone", "bars", "first"),
     [
-        ({"period": "24h"}, "Asia/Kathmandu", 24, "2026-11-19 13:00"),
+        ({"period": "24h"}, "Asia/Kathmandu", 24, "2026-11-19 13:15"),
         ({"period": "7"}, "Europe/Berlin", 7, "2026-11-13 23:00"),
         ({"period": "90"}, "America/New_York", 90, "2026-08-23 04:00"),  # summer time ends in between
         ({"period": "90", "unit": "week"}, "UTC", 14, "2026-08-23 00:00"),
@@ -325,6 +325,7 @@ def test_the_page_keeps_what_was_chosen_and_says_what_has_no_price(client: Clien
     shown = page("?period=24h&by=tool&zone=Asia%2FTokyo")
     assert "1 call has no price" in shown and "1,100 tokens" in shown and "the question" in shown
     assert '<span class="simulated">simulated</span>' in shown and ">$0<" not in shown
+    assert ": 1 call without a price<" in shown
     assert "(Asia/Tokyo)" in page("?period=7")  # remembered
     assert "?period=24h&amp;by=tool" in shown or "period=24h&amp;by=model" in shown
     for by in BREAKDOWNS:

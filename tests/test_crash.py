@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.server, pytest.mark.anywhere]
 def test_a_run_survives_its_worker_being_killed_again_and_again(tmp_path: Path) -> None:
     installation = Installation(tmp_path, AGENTOPS_LEASE_SECONDS="1", AGENTOPS_PACE="0.15")
     try:
-        assert installation.command("migrate", "-v0").returncode == 0
         started = installation.command(
             "runagent", "PostgreSQL connection pool exhausted", "--detach", "--json"
         )

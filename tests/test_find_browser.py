@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.server]
 def running(tmp_path: Path) -> Iterator[tuple[Installation, str]]:
     """Web and worker; nobody waits for show."""
     installation = Installation(tmp_path, DJANGO_SUPERUSER_PASSWORD="correct horse battery")
-    assert installation.command("migrate", "-v0").returncode == 0
     made = installation.command(
         "createsuperuser", "--noinput", "--username", "olga", "--email", "o@example.com"
     )

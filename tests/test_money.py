@@ -10,7 +10,7 @@ from genai_prices import extract_usage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runs.money import Usage, context_from_api, unit_prices, usage_from_api
+from runs.money import Usage, context_from_api, context_window, unit_prices, usage_from_api
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 MODELS = ["claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-5-5", "claude-fable-5-2", "claude-opus-5"]
@@ -48,6 +48,49 @@ def test_it_takes_the_long_prompt_price_for_the_whole_request() -> None:
 @pytest.mark.parametrize("model", ["claude-mythos-5-1", "some-other-model"])
 def test_it_calls_an_unknown_model_unpriced_and_not_free(model: str) -> None:
     assert unit_prices(model, at=NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "listed"),
+    [
+        ("claude-opus-4@20250514", "claude-opus-4-0"),
+        ("claude-opus-4-20250514", "claude-opus-4-0"),
+        ("claude-4-opus-20250514", "claude-opus-4-0"),
+        ("claude-3-5-sonnet@20240620", "claude-3-5-sonnet"),
+        ("claude-opus-5.5", "claude-opus-5-5"),
+        ("claude-opus-5-5@20261101", "claude-opus-5-5"),
+        ("claude-opus-5-5-2026-11-01", "claude-opus-5-5"),
+        ("claude-opus-5-latest", "claude-opus-5"),
+    ],
+)
+def test_a_dated_version_has_the_price_of_its_model(model: str, listed: str) -> None:
+    found = unit_prices(model, at=NOW)
+    assert found is not None and found == unit_prices(listed, at=NOW)
+    assert context_window(model) == context_window(listed)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *("claude-opus-5.5-fast", "claude-opus-5-5-preview", "claude-opus-4-80", "claude-opus-4-8-1"),
+        *("claude-opus-4-05", "claude-opus-44", "claude-opus-5-5@20261301", "claude-opus-5-5-2026-1101"),
+        *("claude-opus-4-8@beta", "claude-sonnet-4-2025", "claude-sonnet-4@", "claude-opus-5-5 ", ""),
+        *("anthropic/claude-opus-5-5", "claude-3-5-sonnet-v2@20241022", "claude-opus-4-8@20261101\n"),
+        *("my-claude-v2-tuned", "Claude-Opus-5-5", "claude-opus-4-8[1m]", "claude-haiku-5.51"),
+    ],
+)
+def test_a_name_that_only_resembles_a_model_has_no_price(model: str) -> None:
+    assert unit_prices(model, at=NOW) is None
+    assert context_window(model) is None
+
+
+@given(model=st.sampled_from(MODELS), more=st.text("-@.0123456789abfst", min_size=1, max_size=9))
+def test_what_is_added_to_a_name_makes_it_another_model_unless_it_is_a_day(model: str, more: str) -> None:
+    priced = unit_prices(model + more, at=NOW)
+    is_day = more[0] in "-@" and len(more[1:].replace("-", "")) == 8
+    assert (
+        priced is None or is_day or model + more in {"claude-opus-5-5", "claude-opus-5.5", "claude-opus-5.0"}
+    )
 
 
 def test_it_says_what_its_price_leaves_out() -> None:

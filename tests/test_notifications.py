@@ -522,7 +522,6 @@ def test_another_worker_goes_on_where_one_was_killed_while_it_sent(tmp_path: Pat
     )
     try:
         receiver.answers = [receiver.hang]
-        assert installation.command("migrate", "-v0").returncode == 0
         made = installation.command("shell", "-v0", "-c", MAKE_A_CHANNEL.format(url=receiver.url))
         assert made.returncode == 0, made.stderr
         doomed = installation.start("worker")
@@ -689,7 +688,6 @@ def test_the_browser_shows_new_approvals_only_when_asked_to_and_away(browser: An
         assert asked.returncode == 0, asked.stderr
 
     try:
-        assert installation.command("migrate", "-v0").returncode == 0
         ask("before")
         made = installation.command(
             "shell",
@@ -717,7 +715,7 @@ def test_the_browser_shows_new_approvals_only_when_asked_to_and_away(browser: An
             ask("somebody looks")
         page.evaluate("window.away = true")
         ask("nobody looks")
-        page.wait_for_function("shown.length > 0")
+        page.wait_for_function("() => shown.length > 0")
         newest = max(row[0] for row in installation.rows("SELECT id FROM runs_approval"))
         assert page.evaluate("shown") == [
             [

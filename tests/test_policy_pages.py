@@ -214,7 +214,6 @@ def test_in_a_browser_a_rule_is_written_tested_and_enabled(browser: Any, tmp_pat
         assert done.returncode == 0, done.stderr
 
     try:
-        assert installation.command("migrate", "-v0").returncode == 0
         shell(SEED)
         base = installation.serve()
         context = browser.new_context(base_url=base)

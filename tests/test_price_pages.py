@@ -85,7 +85,8 @@ def test_a_dry_run_is_exported_line_by_line(client: Client, treasurer: User) -> 
     client.post("/costs/prices/repricings/", {"since": "2026-01-01"})
     address = f"/costs/prices/repricings/{Repricing.objects.get().pk}"
     (line,) = list(csv.DictReader(io.StringIO(b"".join(client.get(f"{address}.csv")).decode())))
-    assert (line["usd_before"], line["usd_after"], line["newly_priced"]) == ("0", "0.0103266", "1")
+    assert (line["usd_before"], line["usd_after"], line["newly_priced"]) == ("", "0.0103266", "1")
+    assert ">$0<" not in page(client, f"{address}/") and ">unpriced<" in page(client, f"{address}/")
     (row,) = [json.loads(text) for text in b"".join(client.get(f"{address}.jsonl")).decode().splitlines()]
     assert row["usd_difference"] == "0.0103266" and row["request_id"] == line["request_id"]
     future = client.post("/costs/prices/repricings/", {"since": "2990-01-01", "until": "2990-02-01"})

@@ -425,7 +425,6 @@ def test_charges_prices_and_repricings_in_any_order_with_kills_add_up() -> None:
 def test_a_repricing_that_is_killed_in_the_middle_is_gone_on_with(tmp_path: Path) -> None:
     installation = Installation(tmp_path)
     try:
-        assert installation.command("migrate", "-v0").returncode == 0
         story = "from tests.test_repricing import many_runs; many_runs()"
         assert installation.command("shell", "-v0", "-c", story).returncode == 0
         planned = installation.command("price", "reprice", "--from", "2026-01-01")

@@ -101,7 +101,6 @@ def opened(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterat
     """The web process and everything that is asked in this file."""
     installation = Installation(tmp_path_factory.mktemp("office"))
     try:
-        assert installation.command("migrate", "-v0").returncode == 0
         seeded = installation.command("shell", "-v0", "-c", SEED)
         assert seeded.returncode == 0, seeded.stderr
         yield Office(installation, installation.serve(), json.loads(seeded.stdout), browser)
@@ -123,7 +122,7 @@ def office(opened: Office) -> Iterator[Office]:
 
 def quiet(page: Page) -> None:
     """Wait until keys are believed again: just after a change they meant what stood there before."""
-    page.wait_for_function("performance.now() > 450")
+    page.wait_for_function("() => performance.now() > 450")
 
 
 def hold_votes(page: Page) -> Callable[[], None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Installation, eventually, wait_for_line
+from tests.forkserver import Process
 from tests.postgres import private_cluster
 
 pytestmark = [pytest.mark.server, pytest.mark.postgres]
@@ -44,7 +44,7 @@ def start_runs(shop: Installation, number: int) -> None:
     assert started.returncode == 0, started.stderr
 
 
-def start_worker(shop: Installation, concurrency: int) -> tuple[subprocess.Popen[str], str]:
+def start_worker(shop: Installation, concurrency: int) -> tuple[Process, str]:
     """A worker that looks for runs, and its name."""
     worker = shop.start("worker", "--concurrency", str(concurrency))
     return worker, wait_for_line(worker, "drives up to").split()[1]

@@ -49,7 +49,6 @@ def office(tmp_path: Any, browser: Browser) -> Iterator[tuple[Installation, Page
     context = browser.new_context()
     expect.set_options(timeout=20_000)
     try:
-        assert installation.command("migrate", "-v0").returncode == 0
         seeded = installation.command("shell", "-v0", "-c", SEED)
         assert seeded.returncode == 0, seeded.stderr
         base = installation.serve()

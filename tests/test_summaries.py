@@ -78,7 +78,7 @@ def test_a_summary_says_what_a_person_wants_to_know(
     assert deliver(delivery.pk)
     (sent,) = mailoutbox
     assert sent.to == ["vera@example.com"]
-    assert sent.subject == "[agentops] Costs 16 Nov to 22 Nov 2026: $0.6000"
+    assert sent.subject == "[agentops] Costs 16 Nov to 22 Nov 2026 (UTC): $0.6000"
     for words in (
         "$0.6000 in 3 runs, 3 model calls.",
         "The week before it was $0.3000 (100 % more).",

@@ -53,7 +53,7 @@ class Writing:
         page = finished.get_absolute_url()
         addresses = [
             "/", "/runs/new", page, f"{page}?step=50&find=look", f"{page}?view=conversation",
-            waiting.get_absolute_url(), a_long_run(450).get_absolute_url(), "/approvals/",
+            waiting.get_absolute_url(), a_long_run(230).get_absolute_url(), "/approvals/",
             f"/approvals/{approval.pk}/", "/approvals/history/", "/approvals/reviewing/",
             "/approvals/unknown/", "/approvals/decided/", "/notifications/", "/notifications/new",
             "/notifications/deliveries/", "/agents/", "/agents/incident/", "/tools/", "/tools/get_metrics/",

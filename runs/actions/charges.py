@@ -19,7 +19,7 @@ from runs.models import Charge as ChargeRow
 from runs.models import Entry, Price, Step, StepKind, StepStatus
 from runs.models.charge import PRICES, USAGE
 from runs.models.prices_in_force import unit_prices
-from runs.money import UnitPrices, Usage, context_from_api, fractions, parts_from_api
+from runs.money import UnitPrices, Usage, context_from_api, fractions, is_uncertain, parts_from_api
 from tools.redaction import visible
 
 TOKENS = (
@@ -42,7 +42,9 @@ _known: dict[tuple[str, UnitPrices], int] = {}
 
 @dataclass(frozen=True)
 class Charge:
-    """What one attempt used and costs. `prices` None: unpriced. `estimated`: the stream broke off.
+    """What one attempt used and costs. `prices` None: unpriced.
+
+    `estimated`: the stream broke off, or the API left open what was used.
 
     `context` is what selects a price besides the model, as `money.context_from_api` says it. Parts that are
     priced on their own, such as those of another model, are in `more`. `model` empty: the one of the step.
@@ -79,8 +81,9 @@ def price(
 ) -> Charge:
     """What an attempt costs that began at this time, from the API's usage object.
 
-    At least `output_tokens` came back, whatever the object says.
+    At least `output_tokens` came back, whatever the object says. What it leaves open makes it an estimate.
     """
+    estimated = estimated or (bool(raw_usage) and is_uncertain(raw_usage))
     context = context_from_api(raw_usage)
     first, *more = parts_from_api(model, raw_usage)
     usage = replace(first[1], output_tokens=max(first[1].output_tokens, output_tokens))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runs.claude.turn import Draft
+from runs.claude.usage import merge_usage
 
 # Characters that PostgreSQL text or UTF-8 cannot hold. Display only: the message keeps them, escaped.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -40,7 +41,7 @@ class Progress:
     """Takes SDK stream events one by one; ignores what it does not know."""
 
     def __init__(self) -> None:
-        self._usages: list[Any] = []  # as they came; most turns end well, and then nobody asks
+        self._usage: dict[str, Any] | None = None
         self.output_characters = 0
         self.api_request_id = ""
         self.begun = False  # an answer came, whatever is in it
@@ -56,15 +57,9 @@ class Progress:
         """What was reported so far, in the field names of the API; None before anything was, or
         when nobody can count it.
 
-        Usage in a message_delta is cumulative; what it leaves out keeps the value of message_start.
+        Put together as `merge_usage` says.
         """
-        merged: dict[str, Any] = {}
-        for usage in self._usages:
-            told = usage.to_dict(mode="json", warnings=False)
-            merged.update(
-                {name: value for name, value in told.items() if value is not None or name not in merged}
-            )
-        return merged if self._usages and is_countable(merged) else None
+        return self._usage if is_countable(self._usage) else None
 
     @property
     def draft(self) -> Draft:
@@ -74,9 +69,10 @@ class Progress:
     def take(self, event: Any) -> None:
         """Account for one event. The SDK's own derived events repeat the raw ones and are ignored."""
         if event.type == "message_start":
-            self._usages = [event.message.usage]
+            self._usage = None
+            self._report(event.message.usage)
         elif event.type == "message_delta":
-            self._usages.append(event.usage)
+            self._report(event.usage)
         elif event.type == "message_stop":
             self.stopped = True
         elif event.type == "content_block_start":
@@ -86,6 +82,12 @@ class Progress:
         elif event.type == "content_block_stop":
             self._tool_name = ""
             self.in_tool_input = False
+
+    def _report(self, usage: Any) -> None:
+        """Take a copy now: the SDK writes what a message_delta says into the usage of message_start."""
+        if hasattr(usage, "to_dict"):
+            reported = usage.to_dict(mode="json", warnings=False)
+            self._usage = merge_usage(self._usage or {}, reported)
 
     def inputs_are_whole(self) -> bool:
         """Whether every tool input is a complete JSON object.

@@ -129,7 +129,7 @@ def _finished(message: Any, error: Exception | None, progress: Progress) -> Turn
             "retry", "truncated", "Claude's answer broke off before its end. The request is sent again."
         )
     try:
-        turn = _turn(message, progress.api_request_id)
+        turn = _turn(message, progress)
     except Exception as odd:  # what is missing or of another kind, or what JSON cannot hold
         raise unreadable() from odd
     if turn.stop_reason in _WHOLE and not progress.inputs_are_whole():
@@ -137,18 +137,19 @@ def _finished(message: Any, error: Exception | None, progress: Progress) -> Turn
     return turn
 
 
-def _turn(message: Any, api_request_id: str) -> Turn:
+def _turn(message: Any, progress: Progress) -> Turn:
     # Exclude-unset is what came in; pydantic warns about block types that the SDK does not know yet.
     content = message.to_dict(mode="json", warnings=False)
-    if not is_countable(content["usage"]):
+    usage = progress.usage  # the SDK's own sum keeps only some fields of a message_delta
+    if usage is None:
         raise ValueError("usage that cannot be counted")
     return Turn(
         message=_exact(content),
         stop_reason=_text(message.stop_reason),
         stop_details=content.get("stop_details"),
-        usage=content["usage"],
+        usage=usage,
         model=_text(message.model),
-        api_request_id=api_request_id,
+        api_request_id=progress.api_request_id,
         reasoning=_joined(content, "thinking"),
         text=_joined(content, "text"),
         tool_uses=tuple(

@@ -1,5 +1,6 @@
 """What a stretch of the ledger adds up to: the one definition behind kept sums, reports and their check."""
 
+from runs.counting.bars import count_bars
 from runs.counting.charges import LOST, OPEN, Counted, Key, count, most_expensive
 from runs.counting.hours import end_of, hour_of, start_of
 from runs.counting.missed import MissedByRun, missed_by_run
@@ -15,6 +16,7 @@ __all__ = [
     "Miss",
     "MissedByRun",
     "count",
+    "count_bars",
     "end_of",
     "hour_of",
     "missed_by_run",

@@ -179,6 +179,7 @@ def _add(
     for reason, tokens, extra in missed_of(line, facts, before, price):
         sums = counted.of(Dimension.MISS, line.simulated, reason)
         sums[PLACE["calls"]] += line.entry
+        sums[PLACE["unpriced" if price is None else "priced"]] += line.entry
         sums[PLACE["input_tokens"]] += line.entry * tokens
         sums[PLACE["amount"]] += line.entry * extra
 

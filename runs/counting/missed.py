@@ -19,10 +19,11 @@ STRETCH = timedelta(hours=12)
 
 @dataclass
 class MissedByRun:
-    """Calls, tokens and extra amount by run; `since` is later than asked for when there was too much."""
+    """Calls, tokens, extra amount and priced calls by run; `since` is later than asked for when there was
+    too much."""
 
     since: datetime
-    runs: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0]))
+    runs: dict[int, list[int]] = field(default_factory=lambda: defaultdict(lambda: [0, 0, 0, 0]))
 
 
 def missed_by_run(since: datetime, until: datetime, *, simulated: bool, reason: str) -> MissedByRun:
@@ -51,6 +52,6 @@ def _add(found: MissedByRun, begin: datetime, simulated: bool, reason: str) -> i
                 for why, tokens, extra in missed_of(line, facts[run], before, price):
                     if why == reason:
                         sums = found.runs[run]
-                        for place, amount in enumerate((1, tokens, extra)):
+                        for place, amount in enumerate((1, tokens, extra, int(price is not None))):
                             sums[place] += line.entry * amount
     return len(lines)

@@ -132,7 +132,10 @@ class Trace:
 
     def _ended(self, event: Event) -> None:
         run = Run.objects.get(pk=event.run_id)
-        cost = f"${money(run.cost_usd)}" + (" simulated" if run.simulated else "")
+        cost = "unpriced" if run.shown_cost is None else f"${money(run.shown_cost)}"
+        if run.unpriced_calls and run.shown_cost is not None:
+            cost += f" and {words.counted(run.unpriced_calls, 'unpriced call')}"
+        cost += " simulated" if run.simulated else ""
         style = "green" if run.status == "succeeded" else "yellow" if run.status == "stopped" else "red"
         word = "Continued" if run.handed_over else run.get_status_display()
         self._line("■", style, f"{word}.", f"{run.total_tokens:,} tokens · {cost}")

@@ -11,7 +11,7 @@ from django.db import models
 from runs.models.run import Run
 
 # What is counted otherwise gets another number: sums of an earlier one are counted anew.
-VERSION = 1
+VERSION = 2
 
 TOKEN_MEASURES = (
     "input_tokens",

@@ -194,6 +194,11 @@ class Run(models.Model):
         """Whether another run goes on with its work."""
         return self.status == RunStatus.STOPPED and self.reason == CONTINUED
 
+    @property
+    def shown_cost(self) -> Decimal | None:
+        """USD of all calls that have a price; None when something was used and nothing of it has one."""
+        return None if self.unpriced_calls and not self.cost_usd else self.cost_usd
+
     def is_driven(self, now: datetime) -> bool:
         """Whether a worker makes its moves now."""
         return self.lease_until is not None and self.lease_until > now

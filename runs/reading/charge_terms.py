@@ -54,15 +54,17 @@ def _charges(terms: Sequence[Term], now: datetime) -> QuerySet[Charge]:
             )
             charges = charges.filter(~Exists(later), entry=Entry.CHARGE)
         if term.field != "charged":
-            charges = charges.filter(reduce(or_, (_condition(term.field, value) for value in term.values)))
+            conditions = (_condition(term.field, value, exact=term.phrase) for value in term.values)
+            charges = charges.filter(reduce(or_, conditions))
     return charges
 
 
-def _condition(name: str, value: str) -> Q:
+def _condition(name: str, value: str, *, exact: bool) -> Q:
     if name == "billed":
-        return Q(model__startswith=value.rstrip("*")) if value.endswith("*") else Q(model=value)
+        begins = value.endswith("*") and not exact
+        return Q(model__startswith=value.rstrip("*")) if begins else Q(model=value)
     if name == "caused":
-        return Q(caused_by="") if value == "question" else Q(causes__contains=f",{value},")
+        return Q(caused_by="") if value == "question" and not exact else Q(causes__contains=f",{value},")
     if name == "class":
         return Q(**{"web_searches__gt" if value == "web_search" else f"{value}_tokens__gt": 0})
     used = Q(input_tokens__gt=0) | Q(output_tokens__gt=0) | Q(cache_read_tokens__gt=0)

@@ -5,14 +5,15 @@ Each series has a pattern besides its colour, so that bars can be read without c
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from runs.reading.costs import Bar, CostReport
 from runs.reading.timescale import percent_text
-from runs.reading.words import money
+from runs.reading.words import counted, money
 
 HEIGHT = 272.0  # of the plot, without the labels below it
 LEFT = 8.0  # percent kept for the labels of the axis
@@ -104,12 +105,13 @@ def draw(report: CostReport) -> Chart:
     if len(report.series) > MAX_SERIES:
         legend.append(Series("s6", f"{len(report.series) - MAX_SERIES} {OTHERS}"))
     names = report.series[:IN_TABLE]
+    rows = zip(report.bars, columns, strict=True)
     return Chart(
         columns=columns,
         grid=tuple(_grid_line(amount, full, step) for amount in lines),
         legend=tuple(legend),
         names=(*names, OTHERS) if len(report.series) > IN_TABLE else names,
-        table=tuple(_table_row(report, bar, names) for bar in report.bars),
+        table=tuple(_table_row(report, bar, names, column.full_label) for bar, column in rows),
         title=_title(report, columns),
         has_unpriced=report.total.unpriced > 0,
     )
@@ -125,6 +127,7 @@ def _columns(report: CostReport, full: Decimal, top: Decimal) -> tuple[Column, .
     width = room * (0.68 if len(report.bars) <= 40 else 0.8)
     every = -(-len(report.bars) // MOST_LABELS)
     columns = []
+    labels = full_labels(report)
     for n, bar in enumerate(report.bars):
         x = LEFT + n * room + (room - width) / 2
         parts, y = _parts(_by_series(report, bar), bar.unpriced, full)
@@ -133,10 +136,9 @@ def _columns(report: CostReport, full: Decimal, top: Decimal) -> tuple[Column, .
                 x=percent_text(x),
                 width=percent_text(width),
                 middle=percent_text(x + width / 2),
-                label="" if n % every else _label(report, n),
-                full_label=full_label(report, n),
-                amount=money(bar.cost)
-                + (f" and {bar.unpriced} calls without a price" if bar.unpriced else ""),
+                label="" if n % every else _label(report, n, labels),
+                full_label=labels[n],
+                amount=_amount(bar),
                 peak=money(bar.cost),
                 label_class="odd-day" if (n // every) % 3 else "",
                 parts=parts,
@@ -146,6 +148,13 @@ def _columns(report: CostReport, full: Decimal, top: Decimal) -> tuple[Column, .
             )
         )
     return tuple(columns)
+
+
+def _amount(bar: Bar) -> str:
+    if not bar.unpriced:
+        return money(bar.cost)
+    calls = f"{counted(bar.unpriced, 'call')} without a price"
+    return f"{money(bar.cost)} and {calls}" if bar.costs else calls
 
 
 def _parts(costs: Sequence[Decimal], unpriced: int, full: Decimal) -> tuple[tuple[Part, ...], float]:
@@ -185,31 +194,48 @@ def _local(report: CostReport, n: int) -> datetime:
     return report.period.local(report.period.bounds[n])
 
 
-def _label(report: CostReport, n: int) -> str:
+def _label(report: CostReport, n: int, full: Sequence[str]) -> str:
     at = _local(report, n)
     if report.period.unit == "hour":
-        return f"{at:%H:%M}" if at.minute else f"{at:%H}"
+        hour = f"{at:%H:%M}" if at.minute else f"{at:%H}"
+        return f"{hour} {offset(at)}" if full[n].endswith(offset(at)) else hour
     if report.period.unit == "month":
         return f"{at:%b %Y}"
     return f"{at.day} {at:%b}" if n == 0 or at.day <= 7 or len(report.bars) > MOST_LABELS else str(at.day)
 
 
-def full_label(report: CostReport, n: int) -> str:
-    """The beginning of a bar, on the clock of the reader."""
-    at, unit = _local(report, n), report.period.unit
-    if unit == "month":
-        return f"{at:%B %Y}"
-    return f"{at.day} {at:%b}" + (f" {at:%H:%M}" if unit == "hour" else "")
+def full_labels(report: CostReport) -> list[str]:
+    """The beginning of each bar on the clock of the reader.
+
+    Hours that the clock shows twice have their offset from UTC, days of several years have the year.
+    """
+    unit = report.period.unit
+    moments = [report.period.local(at) for at in report.period.bounds[:-1]]
+    year = " %Y" if moments[0].year != moments[-1].year else ""
+    form = {"month": "%B %Y", "hour": f"%b{year} %H:%M"}.get(unit, f"%b{year}")
+    labels = [f"{at:{form}}" if unit == "month" else f"{at.day} {at:{form}}" for at in moments]
+    often = Counter(labels)
+    return [
+        f"{label} {offset(at)}" if often[label] > 1 else label
+        for label, at in zip(labels, moments, strict=True)
+    ]
 
 
-def _table_row(report: CostReport, bar: Bar, names: Sequence[str]) -> TableRow:
+def offset(at: datetime) -> str:
+    """How far this clock is from UTC: +2, -3:30."""
+    minutes = round((at.utcoffset() or timedelta()) / timedelta(minutes=1))
+    hours, rest = divmod(abs(minutes), 60)
+    return f"{'-' if minutes < 0 else '+'}{hours}" + (f":{rest:02}" if rest else "")
+
+
+def _table_row(report: CostReport, bar: Bar, names: Sequence[str], label: str) -> TableRow:
     """A dash where nothing was charged: that is neither free nor unpriced."""
     costs = [bar.costs.get(name) for name in names]
     shown = ["–" if cost is None else money(cost) for cost in costs]
     if len(report.series) > len(names):
         shown.append(money(bar.cost - sum((cost or Decimal(0) for cost in costs), Decimal(0))))
     total = money(bar.cost) if bar.costs else "unpriced" if bar.unpriced else "–"
-    return TableRow(full_label(report, bar.place), tuple(shown), total, bar.query)
+    return TableRow(label, tuple(shown), total, bar.query)
 
 
 def _title(report: CostReport, columns: Sequence[Column]) -> str:

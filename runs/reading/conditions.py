@@ -184,7 +184,14 @@ def _condition(name: str, value: str) -> Q:
 
 def _number(name: str, compared: Comparison) -> Q:
     number: Any = float(compared.number) if name in {"duration", "length"} else compared.number
-    return Q(**{f"{NUMBER_KEYS[name]}__{COMPARED[compared.sign]}": number})
+    condition = Q(**{f"{NUMBER_KEYS[name]}__{COMPARED[compared.sign]}": number})
+    if name == "cost" and _may_be_zero(compared):  # what has no price at all is unpriced, and not free
+        condition &= Q(cost_usd__gt=0) | Q(unpriced_calls=0)
+    return condition
+
+
+def _may_be_zero(compared: Comparison) -> bool:
+    return compared.sign in {"<", "<="} or (not compared.number and compared.sign != ">")
 
 
 def annotated(runs: QuerySet[Run], now: datetime) -> QuerySet[Run]:

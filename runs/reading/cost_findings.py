@@ -84,7 +84,7 @@ class MissLine:
     about: str
     calls: int
     tokens: int
-    extra: Decimal  # what it cost more than reading would have
+    extra: Decimal | None  # what it cost more than reading would have; None: unpriced
     is_avoidable: bool
     reason: str
 
@@ -218,13 +218,13 @@ def missed(report: CostReport) -> tuple[MissLine, ...]:
     """Why input was not read from the cache: first what can be changed, the dearest reason first."""
     lines = [
         MissLine(
-            *REASONS[reason], tally.calls, tally.input_tokens, tally.cost,
+            *REASONS[reason], tally.calls, tally.input_tokens, tally.shown_cost,
             is_avoidable=reason not in UNAVOIDABLE, reason=reason,
         )
         for reason in REASONS
         if (tally := report.misses.get(reason)) is not None and tally.input_tokens
     ]  # fmt: skip
-    return tuple(sorted(lines, key=lambda line: (not line.is_avoidable, -line.extra, -line.tokens)))
+    return tuple(sorted(lines, key=lambda line: (not line.is_avoidable, -(line.extra or 0), -line.tokens)))
 
 
 def unread(report: CostReport) -> MissLine | None:
@@ -233,5 +233,5 @@ def unread(report: CostReport) -> MissLine | None:
     if tally is None or not tally.input_tokens:
         return None
     return MissLine(
-        *UNREAD, tally.calls, tally.input_tokens, tally.cost, is_avoidable=True, reason=Miss.UNREAD
+        *UNREAD, tally.calls, tally.input_tokens, tally.shown_cost, is_avoidable=True, reason=Miss.UNREAD
     )

@@ -17,5 +17,6 @@ def listed(since: datetime, until: datetime, simulated: bool, *conditions: tuple
     ]
     for field, value in conditions:
         found = NOTHING.get(field) if not value else None
-        terms.append(found or Term(field, (value,), phrase=not is_plain(value)))
+        is_exact = not is_plain(value) or value.endswith("*")  # in quotation marks a star is one
+        terms.append(found or Term(field, (value,), phrase=is_exact))
     return str(Query(tuple(terms)))

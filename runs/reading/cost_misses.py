@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,12 +18,15 @@ MOST_RUNS = 200
 
 @dataclass(frozen=True)
 class MissedRun:
-    """A run with what its calls did not read from the cache; `extra` is what that cost more, in USD."""
+    """A run with what its calls did not read from the cache.
+
+    `extra` is what that cost more, in USD; None when none of its calls has a price.
+    """
 
     run: Run
     calls: int
     tokens: int
-    extra: Decimal
+    extra: Decimal | None
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class MissedRuns:
     more: int
     calls: int
     tokens: int
-    extra: Decimal
+    extra: Decimal | None
 
 
 def missed_runs(period: CostPeriod, *, simulated: bool, reason: str) -> MissedRuns | None:
@@ -51,17 +55,21 @@ def missed_runs(period: CostPeriod, *, simulated: bool, reason: str) -> MissedRu
         behind = {run: sums for run, sums in found.runs.items() if sums[1]}
         dearest = sorted(behind, key=lambda run: (-behind[run][2], -behind[run][1], run))[:MOST_RUNS]
         runs = Run.objects.defer("config", "final_response", "opening").in_bulk(dearest)
-    calls, tokens, extra = (sum(sums[place] for sums in behind.values()) for place in range(3))
+    total = [sum(sums[place] for sums in behind.values()) for place in range(4)]
     return MissedRuns(
         *words[Miss(reason)],
         reason=reason,
         is_avoidable=reason not in UNAVOIDABLE,
         since=found.since if found.since > period.since else None,
         runs=tuple(
-            MissedRun(runs[run], behind[run][0], behind[run][1], usd(behind[run][2])) for run in dearest
+            MissedRun(runs[run], behind[run][0], behind[run][1], _extra(behind[run])) for run in dearest
         ),
         more=len(behind) - len(dearest),
-        calls=calls,
-        tokens=tokens,
-        extra=usd(extra),
+        calls=total[0],
+        tokens=total[1],
+        extra=_extra(total),
     )
+
+
+def _extra(sums: Sequence[int]) -> Decimal | None:
+    return usd(sums[2]) if sums[3] or not sums[0] else None

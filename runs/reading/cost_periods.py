@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -15,7 +15,7 @@ USUAL_PERIOD = "14"
 UNITS = {"hour": "Hour", "day": "Day", "week": "Week", "month": "Month"}
 MOST_BARS = 130
 MOST_DAYS = 3_660
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def find_period(wanted: Mapping[str, str], zone: ZoneInfo, now: datetime) -> Cos
     usual = usual if usual in units else units[-1]
     unit = wanted.get("unit", "")
     unit = unit if unit in units else usual
-    bounds = (since, *(at for at in _boundaries(since, until, unit, zone) if since < at < until), until)
+    bounds = (since, *(at for at in beginnings(since, until, unit, zone) if since < at < until), until)
     return CostPeriod(name, label, zone, since, until, before, unit, units, bounds)
 
 
@@ -101,25 +101,20 @@ def _stretch(
     name = wanted.get("period", "")
     name = name if name in PERIODS else USUAL_PERIOD
     if name == "24h":
-        since = _whole_hour(now) - 23 * HOUR
-        return (
-            since,
-            now,
-            (since - DAY, (now - DAY).replace(minute=0, second=0, microsecond=0)),
-            name,
-            PERIODS[name],
-        )
+        since = _whole_hour(_whole_hour(now, zone) - 23 * HOUR, zone)
+        earlier = _whole_hour(since - DAY, zone), _whole_hour(now - DAY, zone)
+        return since, now, earlier, name, PERIODS[name]
     if name in DAYS:
         since = _midnight(today - int(name) * DAY + DAY, zone)
         return since, now, _shifted(since, now, int(name), zone), name, PERIODS[name]
     month = today.replace(day=1)
-    earlier = (month - DAY).replace(day=1)
+    last_month = (month - DAY).replace(day=1)
     if name == "month":
-        since, start = _midnight(month, zone), _midnight(earlier, zone)
-        end = _whole_hour(min(start + (now - since), since))
+        since, start = _midnight(month, zone), _midnight(last_month, zone)
+        end = _whole_hour(min(start + (now - since), since), zone)
         return since, now, (start, max(start, end)), name, PERIODS[name]
-    since, until = _midnight(earlier, zone), _midnight(month, zone)
-    return since, until, (_midnight((earlier - DAY).replace(day=1), zone), since), name, PERIODS[name]
+    since, until = _midnight(last_month, zone), _midnight(month, zone)
+    return since, until, (_midnight((last_month - DAY).replace(day=1), zone), since), name, PERIODS[name]
 
 
 def _own_days(wanted: Mapping[str, str], today: date) -> tuple[date, date] | None:
@@ -135,22 +130,43 @@ def _shifted(since: datetime, until: datetime, days: int, zone: ZoneInfo) -> tup
     """As many days earlier on the reader's clock."""
     back = [at.astimezone(zone).replace(tzinfo=None) - days * DAY for at in (since, until)]
     start, end = (at.replace(tzinfo=zone).astimezone(UTC) for at in back)
-    return start, _whole_hour(min(end, since))
+    return start, max(start, _whole_hour(min(end, since), zone))
 
 
-def _whole_hour(at: datetime) -> datetime:
-    """What is compared with ends with a whole hour: the sums of these are at hand."""
-    return at.replace(minute=0, second=0, microsecond=0)
+def _whole_hour(at: datetime, zone: tzinfo) -> datetime:
+    """The full hour of the local clock before this moment: most of what is compared with is summed up."""
+    return next(beginnings(at, at + timedelta(microseconds=1), "hour", zone))
 
 
-def _boundaries(since: datetime, until: datetime, unit: str, zone: ZoneInfo) -> Iterator[datetime]:
-    """Where units begin, from the one that holds `since` on."""
-    if unit == "hour":  # whole ones in UTC: sums are kept of these
-        at = _whole_hour(since)
-        while at < until:
-            yield at
-            at += HOUR
-        return
+def beginnings(since: datetime, until: datetime, unit: str, zone: tzinfo) -> Iterator[datetime]:
+    """When units begin by the clocks of this zone, in UTC and rising, from the one that holds `since` on.
+
+    An hour begins with a full hour of the local clock, or when that clock is changed.
+    """
+    current = None
+    for at in _hours(since, until, zone) if unit == "hour" else _days(since, until, unit, zone):
+        if current is not None and at > max(current, since):
+            yield current
+        current = at
+    if current is not None:
+        yield current
+
+
+def _hours(since: datetime, until: datetime, zone: tzinfo) -> Iterator[datetime]:
+    """From local midnight on, so that an hour begins at the same moment whatever is asked for."""
+    at = _midnight(since.astimezone(zone).date(), zone)
+    while at < until:
+        yield at
+        local = at.astimezone(zone)
+        after = at + HOUR - timedelta(minutes=local.minute, seconds=local.second)
+        if after.astimezone(zone).utcoffset() != local.utcoffset():
+            minutes = (at + n * MINUTE for n in range(1, 61))
+            after = next(m for m in minutes if m.astimezone(zone).utcoffset() != local.utcoffset())
+        at = after
+
+
+def _days(since: datetime, until: datetime, unit: str, zone: tzinfo) -> Iterator[datetime]:
+    """A day that the clocks left out begins when the next one does."""
     day = since.astimezone(zone).date()
     if unit == "week":
         day -= day.weekday() * DAY
@@ -163,7 +179,7 @@ def _boundaries(since: datetime, until: datetime, unit: str, zone: ZoneInfo) -> 
             day = (day + 31 * DAY).replace(day=1)
 
 
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
+def _midnight(day: date, zone: tzinfo) -> datetime:
     return datetime.combine(day, time(), zone).astimezone(UTC)
 
 

@@ -5,14 +5,16 @@ Everything is read in one snapshot, so the answer is that of the ledger at one m
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 
 from django.db.models import QuerySet
 
-from runs.counting import Counted, count, end_of, hour_of, snapshot, start_of
+from runs.counting import Counted, count, count_bars, end_of, hour_of, snapshot, start_of
 from runs.counting.hours import DAY
 from runs.models import ENDED, CostAcross, CostSeal, Dimension, Run, RunTag
 from runs.models.cost_sum import MEASURES, VERSION
@@ -45,9 +47,6 @@ def read_sums(
     """All lines of these dimensions, for the period and the one before, and the bars of one dimension."""
     with snapshot():
         return _Reader(bounds, before, dimensions, bar_dimension, bar_measures).read()
-
-
-Hole = tuple[int, datetime, datetime]
 
 
 class _Reader:
@@ -106,8 +105,9 @@ class _Reader:
             for place, since, until in self._slots()
             for piece in self._around_day(place, since, until) or self._sealed(place, since, until)
         ]  # fmt: skip
+        pieces += self._divide()
         for place, _, kind, key, *sums in summed(pieces, [self._bar_dimension], self._bar_measures):
-            self._sums.bars[place, bool(kind), key] = [int(value) for value in sums]
+            self._add_to_bar(place, bool(kind), key, [int(value) for value in sums])
 
     def _read_steps(self) -> None:
         pieces = self._sealed(NOW, self._bounds[0], self._bounds[-1])
@@ -117,19 +117,64 @@ class _Reader:
     # ----------------------------------------------------------------- ledger
 
     def _read_ledger(self) -> None:
-        """What has no seal, counted as the sums are; neighbouring stretches together."""
-        holes = [hole for place, since, until in self._slots() for hole in self._holes(place, since, until)]
-        for block in _blocks(holes):
-            for (place, _, _), counted in zip(block, _count(block), strict=True):
+        """What has no seal, counted as the sums are."""
+        for stretch in self._holes(self._bounds[0], self._bounds[-1]):
+            for place, counted in self._count(stretch):
                 self._add(NOW, counted)
                 self._add_bar(place, counted)
-        for block in _blocks(list(self._holes(BEFORE, *self._before))):
-            for counted in _count(block):
+        for since, until in self._holes(*self._before):
+            for counted in count([since, until]):
                 self._add(BEFORE, counted)
         for place, since in ((NOW, self._bounds[0]), (BEFORE, self._before[0])):
             first = self._first_at[place]
             runs = self._across[place] | {run for run, at in first.items() if at < since}
             self._add_runs(place, runs)
+
+    def _count(self, stretch: tuple[datetime, datetime]) -> Iterator[tuple[int, Counted]]:
+        """The sums of a stretch by the bars that it is in, with the number of each."""
+        since, until = stretch
+        cuts = [since, *(at for at in self._bounds if since < at < until), until]
+        return enumerate(count(cuts), start=self._place(since))
+
+    # -------------------------------------------------- hours that bars divide
+
+    def _divided(self) -> Iterator[tuple[int, list[tuple[datetime, datetime]]]]:
+        """Sealed hours within which a bar begins, each cut into parts by the bars.
+
+        Days begin within an hour of UTC where the offset is not one of full hours. Lines have such an hour
+        from the sums, as a whole.
+        """
+        first, last = end_of(self._bounds[0]), hour_of(self._bounds[-1])
+        hours: dict[int, list[datetime]] = {}
+        for at in self._bounds[1:-1]:
+            hour = hour_of(at)
+            if start_of(hour) != at and first <= hour < last and self._is_sealed(hour):
+                hours.setdefault(hour, []).append(at)
+        for hour, cuts in hours.items():
+            yield hour, list(pairwise([start_of(hour), *cuts, start_of(hour + 1)]))
+
+    def _divide(self) -> list[Piece]:
+        """Each divided hour goes to the bar of its longest part; its other parts are moved from there."""
+        pieces: list[Piece] = []
+        moved: list[tuple[int, tuple[datetime, datetime]]] = []
+        for hour, parts in self._divided():
+            longest = max(parts, key=lambda part: part[1] - part[0])
+            place = self._place(longest[0])
+            pieces.append(Piece(place, 1, hour, hour + 1))
+            moved += [(place, part) for part in parts if part != longest]
+        counted = count_bars(
+            [part for _, part in moved], self._bar_dimension, by_class="input_amount" in self._bar_measures
+        )
+        for (place, (since, _)), bar in zip(moved, counted, strict=True):
+            for (kind, key), sums in bar.items():
+                values = [sums.get(name, 0) for name in self._bar_measures]
+                self._add_to_bar(self._place(since), kind, key, values)
+                self._add_to_bar(place, kind, key, [-value for value in values])
+        return pieces
+
+    def _place(self, at: datetime) -> int:
+        """The number of the bar that holds this moment."""
+        return bisect_right(self._bounds, at) - 1
 
     def _add(self, place: int, counted: Counted) -> None:
         for (dimension, kind, key), sums in counted.sums.items():
@@ -145,8 +190,11 @@ class _Reader:
     def _add_bar(self, place: int, counted: Counted) -> None:
         for (dimension, kind, key), sums in counted.sums.items():
             if dimension == self._bar_dimension:
-                values = [sums[n] for n in self._places]
-                self._sums.bars[place, kind, key] = _added(self._sums.bars.get((place, kind, key)), values)
+                self._add_to_bar(place, kind, key, [sums[n] for n in self._places])
+
+    def _add_to_bar(self, place: int, simulated: bool, key: str, values: Sequence[int]) -> None:
+        bar = place, simulated, key
+        self._sums.bars[bar] = _added(self._sums.bars.get(bar), values)
 
     def _add_runs(self, place: int, runs: set[int]) -> None:
         """Runs that began to cost before the period are runs of it as well."""
@@ -217,21 +265,22 @@ class _Reader:
                 yield DAY, hour
                 hour += DAY
             else:
-                yield (1 if day in self._days or hour in self._hours else 0), hour
+                yield int(self._is_sealed(hour)), hour
                 hour += 1
 
-    def _holes(
-        self, place: int, since: datetime, until: datetime
-    ) -> Iterator[tuple[int, datetime, datetime]]:
+    def _holes(self, since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:
         """The stretches within that have to be read from the ledger."""
         at = since
         for length, hour in self._walk(since, until):
             if length:
                 if at < start_of(hour):
-                    yield place, at, start_of(hour)
+                    yield at, start_of(hour)
                 at = start_of(hour + length)
         if at < until:
-            yield place, at, until
+            yield at, until
+
+    def _is_sealed(self, hour: int) -> bool:
+        return hour in self._hours or hour - hour % DAY in self._days
 
 
 def _hours_outside(seals: QuerySet[CostSeal], days: set[int], since: int, until: int) -> Iterator[int]:
@@ -245,21 +294,6 @@ def _hours_outside(seals: QuerySet[CostSeal], days: set[int], since: int, until:
             hours = seals.filter(hours=1, hour__gte=first, hour__lt=day)
             yield from hours.values_list("hour", flat=True)
             first = None
-
-
-def _blocks(holes: Sequence[Hole]) -> list[list[Hole]]:
-    """Neighbouring stretches, together."""
-    blocks: list[list[Hole]] = []
-    for hole in holes:
-        if blocks and blocks[-1][-1][2] == hole[1]:
-            blocks[-1].append(hole)
-        else:
-            blocks.append([hole])
-    return blocks
-
-
-def _count(block: Sequence[Hole]) -> list[Counted]:
-    return count([block[0][1], *(until for _, _, until in block)])
 
 
 def _added(have: list[int] | None, more: Sequence[int]) -> list[int]:

@@ -36,7 +36,7 @@ COLUMNS = (
     *("simulated", "failed", "estimated", "caused_by", "context"),
     *USAGE,
     *(f"usd_per_million_{name}" for name in PRICED_CLASSES),
-    *("usd_per_thousand_web_searches", "price_source", "amount_usd"),
+    *("usd_per_thousand_web_searches", "price_source", "amount_usd", "at_local"),
 )
 
 
@@ -135,19 +135,28 @@ def in_order(
         found = list(page.filter(Q(at__gt=at) | Q(id__gt=pk), at__gte=at)[:at_once])
 
 
-def entries(rows: QuerySet[Charge]) -> Iterator[dict[str, Any]]:
-    """Each entry as values by COLUMNS: times are ISO text in UTC, money Decimal, None where unpriced."""
+def entries(rows: QuerySet[Charge], zone: tzinfo = UTC) -> Iterator[dict[str, Any]]:
+    """Each entry as values by COLUMNS: times are ISO text in UTC, money Decimal, None where unpriced.
+
+    `at_local` is `at` on a clock of this zone, with its offset.
+    """
     for row in in_order(rows):
         values = list(row)
         values[1] = KINDS[values[1]]
+        values.append(iso_local(values[3], zone))
         values[3], values[4], values[5] = iso(values[3]), iso(values[4]), str(values[5])
-        values[-1] = None if values[-1] is None else Decimal(values[-1]) / FRACTION
+        values[-2] = None if values[-2] is None else Decimal(values[-2]) / FRACTION
         yield dict(zip(COLUMNS, values, strict=True))
 
 
 def iso(at: datetime) -> str:
     """UTC with microseconds, always as long: sorts as text."""
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
+
+
+def iso_local(at: datetime, zone: tzinfo) -> str:
+    """The same moment on a clock of this zone, with its offset from UTC: 2026-11-01T00:00:00+05:30."""
+    return at.astimezone(zone).isoformat()
 
 
 def usd(amount: int | None) -> str:

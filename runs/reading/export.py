@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
 from runs.models import Charge, Run, Step, StepKind, StepStatus
-from runs.models.charge import USAGE
+from runs.models.charge import USAGE, standing
 
 
-def log_text(run: Run) -> str:
-    """The log as JSON text in ASCII: what a model sent and UTF-8 cannot hold stays as it was, escaped."""
-    return json.dumps(run_log(run), indent=2, ensure_ascii=True)
+def log_text(run: Run, form: str = "full") -> str:
+    """The log, in one of FORMS, as JSON text in ASCII: what UTF-8 cannot hold stays as it was, escaped."""
+    return json.dumps(FORMS[form](run), indent=2, ensure_ascii=True)
 
 
 def run_log(run: Run) -> dict[str, Any]:
     """The whole run as JSON-ready data; money is exact decimal text in USD, times are UTC.
 
     `cost_usd` is the sum of `model_calls[].cost_usd`, and these are sums of their `charges`, entries of the
-    ledger; an unpriced call has null there and is counted in `unpriced_calls`.
+    ledger. An unpriced call has null there and is counted in `unpriced_calls`, its tokens in
+    `unpriced_tokens`; a run without any price has null.
     """
     steps = list(run.steps.order_by("seq"))
     tools = [step for step in steps if step.kind == StepKind.TOOL]
@@ -44,7 +46,8 @@ def run_log(run: Run) -> dict[str, Any]:
         "tool_results": [_tool_result(step) for step in tools],
         "final_response": run.final_response,
         "total_tokens": run.total_tokens,
-        "cost_usd": money(run.cost_usd),
+        "cost_usd": money(run.shown_cost),
+        "unpriced_tokens": _unpriced_tokens(charges),
         "unpriced_calls": run.unpriced_calls,
         "model_calls": [_model_call(step, charges[step.pk]) for step in turns],
         "approvals": _approvals(run),
@@ -58,6 +61,39 @@ def run_log(run: Run) -> dict[str, Any]:
         "waited_seconds": round(run.waited_seconds, 3),
         "events": _events(run),
     }
+
+
+def seed_log(run: Run) -> dict[str, Any]:
+    """The run in the eight fields of a plain agent script: text, lists and numbers.
+
+    `cost_usd` is null when nothing has a price. What the model said on the way is part of its reasoning, and
+    its last words are the final response.
+    """
+    log = run_log(run)
+    said = [part for turn in log["claude_reasoning"] for part in (turn["reasoning"], turn["text"])]
+    cost = run.shown_cost
+    return {
+        "request_id": log["request_id"],
+        "user_query": log["user_query"],
+        "claude_reasoning": "\n\n".join(part for part in said if part and part != run.final_response),
+        "tool_calls": log["tool_calls"],
+        "tool_results": log["tool_results"],
+        "final_response": log["final_response"],
+        "total_tokens": log["total_tokens"],
+        "cost_usd": None if cost is None else float(cost),
+    }
+
+
+FORMS: dict[str, Callable[[Run], dict[str, Any]]] = {"full": run_log, "seed": seed_log}
+
+
+def _unpriced_tokens(charges: Mapping[int, list[Charge]]) -> int:
+    return sum(
+        entry.usage.total_tokens
+        for entries in charges.values()
+        for entry in standing(entries)
+        if entry.is_unpriced
+    )
 
 
 def _events(run: Run) -> list[dict[str, Any]]:

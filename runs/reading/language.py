@@ -3,6 +3,7 @@
     pool "connection reset" status:failed,stopped cost:>0.5 -tool:search_logs after:2d
 
 A term is a word, a quoted phrase, or `field:value`; a minus before it means "not". All terms have to hold.
+A quotation mark within a phrase is written twice.
 Several values with commas between them mean any of them. What cannot be understood raises QueryError with a
 sentence that says what to do.
 """
@@ -58,7 +59,7 @@ OF_CHARGES = frozenset({"charged", "caused", "billed", "class", "charge"})  # fo
 NUMBERS = frozenset({"cost", "tokens", "steps", "duration"})
 TIMES = frozenset({"after", "before"})
 
-_PART = re.compile(r'\s*(-?)(?:([A-Za-z_]{2,20}):(?!/))?(?:"([^"]*)("?)|([^\s"]*))')
+_PART = re.compile(r'\s*(-?)(?:([A-Za-z_]{2,20}):(?!/))?(?:"((?:[^"]|"")*)("?)|([^\s"]*))')
 _COMPARED = re.compile(r"(>=|<=|>|<|=)?(.+)", re.DOTALL)
 _AGE = re.compile(r"(\d{1,6})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -83,7 +84,7 @@ class Term:
     phrase: bool = False
 
     def __str__(self) -> str:
-        shown = [f'"{value}"' if self.phrase else value for value in self.values]
+        shown = [quoted(value) if self.phrase else value for value in self.values]
         return f"{'-' if self.negated else ''}{self.field + ':' if self.field else ''}{','.join(shown)}"
 
 
@@ -144,6 +145,7 @@ def parse(text: str) -> Query:
 
 def _term(found: re.Match[str]) -> Term:
     minus, field, phrase, closed, word = found.groups()
+    phrase = None if phrase is None else phrase.replace('""', '"')
     at = found.start(1)
     if phrase is not None and not closed:
         raise QueryError('A quotation mark is missing: close the phrase with ".', found.start(3) - 1)
@@ -246,6 +248,11 @@ def stretch(value: str, now: datetime) -> tuple[datetime | None, datetime | None
     if not first and not last:
         raise QueryError(f"Say from when to when, such as charged:{FIELDS['charged'][1]}.")
     return (moment(first, now) if first else None), (moment(last, now) if last else None)
+
+
+def quoted(value: str) -> str:
+    """The value as a phrase; a quotation mark within is written twice."""
+    return '"' + value.replace('"', '""') + '"'
 
 
 def is_plain(value: str) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import islice, pairwise
 from typing import Any
 
 from django.db.models import Count, F, Max, Min, Q, QuerySet, Sum
@@ -14,7 +15,8 @@ from django.db.models import Count, F, Max, Min, Q, QuerySet, Sum
 from runs.models import Charge
 from runs.models.charge import PRICED_CLASSES, USAGE
 from runs.money import FRACTION
-from runs.reading.entries import COLUMNS, BadFilter, EntryFilter, iso
+from runs.reading.cost_periods import beginnings
+from runs.reading.entries import COLUMNS, END, BadFilter, EntryFilter, iso, iso_local
 from runs.reading.export import money
 from runs.reading.history_export import cell
 
@@ -59,7 +61,7 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 def summary_columns(by: tuple[str, ...]) -> tuple[str, ...]:
     """The names of what `summary` says."""
-    return ("from", "to", *by, *SUMS)
+    return ("from", "to", "from_local", "to_local", *by, *SUMS)
 
 
 def parse_summary(sent: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
@@ -83,15 +85,12 @@ def bounds_of(wanted: EntryFilter, bucket: str) -> list[tuple[datetime, datetime
         min(wanted.until, ends["last"] + timedelta(microseconds=1)),
     )
     if bucket == "all":
-        return [(max(wanted.since, _start("hour", since, wanted.zone)), until)]
-    found, start = [], _start(bucket, since, wanted.zone)
-    while start < until:
-        after = _after(bucket, start, wanted.zone)
-        found.append((max(start, wanted.since), min(after, wanted.until)))
-        start = after
-        if len(found) > MOST_BUCKETS:
-            raise BadFilter(f"That is more than {MOST_BUCKETS:,} periods: choose longer ones, or less time.")
-    return found
+        return [(max(wanted.since, next(beginnings(since, until, "hour", wanted.zone))), until)]
+    starts = list(islice(beginnings(since, until, bucket, wanted.zone), MOST_BUCKETS + 1))
+    if len(starts) > MOST_BUCKETS:
+        raise BadFilter(f"That is more than {MOST_BUCKETS:,} periods: choose longer ones, or less time.")
+    _, after = islice(beginnings(starts[-1], END, bucket, wanted.zone), 2)
+    return [(max(start, wanted.since), min(end, wanted.until)) for start, end in pairwise([*starts, after])]
 
 
 def summary(
@@ -105,6 +104,7 @@ def summary(
             has_none = not priced and row["unpriced_tokens"]  # also where a price was taken back
             row["amount_usd"] = None if amount is None or has_none else Decimal(amount) / FRACTION
             row |= {"from": iso(since), "to": iso(until)}
+            row |= {"from_local": iso_local(since, wanted.zone), "to_local": iso_local(until, wanted.zone)}
             yield {name: row[name] for name in columns}
 
 
@@ -124,25 +124,3 @@ def _sums(rows: QuerySet[Charge], by: tuple[str, ...]) -> Iterable[dict[str, Any
 
 def _cell(value: Any) -> str:
     return money(value) or "" if isinstance(value, Decimal) else cell(value)
-
-
-def _start(bucket: str, at: datetime, zone: tzinfo) -> datetime:
-    """When the period of this moment began by the clocks of this zone, in UTC."""
-    local = at.astimezone(zone)
-    hour = at - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
-    if bucket == "hour":
-        return hour
-    day = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    if bucket == "week":
-        day -= timedelta(days=day.weekday())
-    return (day.replace(day=1) if bucket == "month" else day).astimezone(UTC)
-
-
-def _after(bucket: str, start: datetime, zone: tzinfo) -> datetime:
-    """When the next one begins: days can have 23 or 25 hours."""
-    if bucket == "hour":
-        return start + timedelta(hours=1)
-    local = start.astimezone(zone)
-    if bucket == "month":
-        return (local + timedelta(days=31)).replace(day=1).astimezone(UTC)
-    return (local + timedelta(days=7 if bucket == "week" else 1)).astimezone(UTC)

@@ -24,13 +24,11 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class ModelSum:
-    """What changes at one model."""
+@dataclass(frozen=True, kw_only=True)
+class KindSum:
+    """What changes in all, simulated and real apart: these are never added together."""
 
-    model: str
     simulated: bool
-    runs: int
     charges: int
     newly_priced: int
     newly_unpriced: int
@@ -38,22 +36,26 @@ class ModelSum:
     after: Decimal
 
     @property
-    def difference(self) -> Decimal:
-        return self.after - self.before
+    def shown_before(self) -> Decimal | None:
+        """None when none of the charges had a price."""
+        return None if self.newly_priced == self.charges else self.before
 
-
-@dataclass(frozen=True)
-class KindSum:
-    """What changes in all, simulated and real apart: these are never added together."""
-
-    simulated: bool
-    charges: int
-    before: Decimal
-    after: Decimal
+    @property
+    def shown_after(self) -> Decimal | None:
+        """None when none of the charges keeps a price."""
+        return None if self.newly_unpriced == self.charges else self.after
 
     @property
     def difference(self) -> Decimal:
         return self.after - self.before
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSum(KindSum):
+    """What changes at one model."""
+
+    model: str
+    runs: int
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def read_repricing(repricing: Repricing, *, number: int = 1) -> RepricingPage:
     )
     models = tuple(
         ModelSum(
-            row["model"], row["simulated"], row["runs"], row["sum_charges"], row["priced"], row["unpriced"],
+            model=row["model"], simulated=row["simulated"], runs=row["runs"], charges=row["sum_charges"],
+            newly_priced=row["priced"], newly_unpriced=row["unpriced"],
             before=Decimal(row["was"]) / FRACTION, after=Decimal(row["now"]) / FRACTION,
         )
         for row in groups
@@ -119,9 +122,13 @@ def _kinds(models: tuple[ModelSum, ...]) -> Iterator[KindSum]:
     for simulated in (False, True):
         lines = [line for line in models if line.simulated == simulated]
         if lines:
-            before, after = sum(line.before for line in lines), sum(line.after for line in lines)
-            charges = sum(line.charges for line in lines)
-            yield KindSum(simulated, charges, Decimal(before), Decimal(after))
+            counts = ("charges", "newly_priced", "newly_unpriced")
+            yield KindSum(
+                simulated=simulated,
+                **{name: sum(getattr(line, name) for line in lines) for name in counts},
+                before=sum((line.before for line in lines), Decimal(0)),
+                after=sum((line.after for line in lines), Decimal(0)),
+            )
 
 
 def csv_lines(repricing: Repricing) -> Iterator[str]:
@@ -132,7 +139,10 @@ def csv_lines(repricing: Repricing) -> Iterator[str]:
 
 
 def json_lines(repricing: Repricing) -> Iterator[str]:
-    """One JSON object per run and model, in ASCII; amounts are text, so that they stay exact."""
+    """One JSON object per run and model, in ASCII; amounts are text, so that they stay exact.
+
+    An amount is null, and an empty cell in CSV, where none of the charges has a price.
+    """
     for row in _rows(repricing):
         yield json.dumps(row, ensure_ascii=True) + "\n"
 
@@ -141,10 +151,11 @@ def _rows(repricing: Repricing) -> Iterator[dict[str, Any]]:
     lines = repricing.lines.select_related("run").defer("run__config", "run__final_response")
     for line in lines.iterator(chunk_size=1_000):
         run = line.run
-        amounts = (line.before_usd, line.after_usd, line.difference_usd)
+        before = None if line.newly_priced == line.charges else f"{line.before_usd:f}"
+        after = None if line.newly_unpriced == line.charges else f"{line.after_usd:f}"
         values = (
             *(str(run.request_id), run.pk, run.agent, line.model, line.simulated, line.charges),
-            *(line.newly_priced, line.newly_unpriced, *(f"{amount:f}" for amount in amounts), line.state),
+            *(line.newly_priced, line.newly_unpriced, before, after, f"{line.difference_usd:f}", line.state),
         )
         yield dict(zip(COLUMNS, values, strict=True))
 

@@ -49,9 +49,9 @@ def summary_facts(every: str, since: datetime, until: datetime, *, now: datetime
     totals, earlier = _totals(entries), _totals(_entries(*before).filter(simulated=simulated))
     last_day = until - timedelta(days=1)
     name = (
-        f"{since.day} {since:%b} to {last_day.day} {last_day:%b %Y}"
+        f"{since.day} {since:%b} to {last_day.day} {last_day:%b %Y} (UTC)"
         if every == Every.WEEK
-        else f"{since:%B %Y}"
+        else f"{since:%B %Y} (UTC)"
     )
     so_far = " so far" if until > now else ""
     lines = [

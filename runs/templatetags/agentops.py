@@ -217,9 +217,9 @@ def signed_money(amount: Decimal) -> str:
 
 
 @register.simple_tag
-def money_change(before: Decimal, after: Decimal) -> str:
-    """The difference of two amounts, with its sign and in percent."""
-    if after == before:
+def money_change(before: Decimal | None, after: Decimal | None) -> str:
+    """The difference of two amounts, with its sign and in percent; none where one is unpriced."""
+    if before is None or after is None or after == before:
         return "–"
     share = f" ({signed_percent(float(after / before - 1))})" if before else ""
     return f"{signed_money(after - before)}{share}"

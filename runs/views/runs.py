@@ -17,7 +17,7 @@ from runs.actions.starting import MAX_QUESTION_CHARACTERS
 from runs.forms import StartForm
 from runs.models import Run
 from runs.reading.excerpts import read_hits
-from runs.reading.export import log_text
+from runs.reading.export import FORMS, log_text
 from runs.reading.facets import read_facets
 from runs.reading.find_in_run import find_in_run
 from runs.reading.jumps import NAMES, find_step
@@ -27,7 +27,7 @@ from runs.reading.run_page import read_panel, read_run_page
 from runs.reading.runs import RunQuery, newest_cursor, read_page
 from runs.reading.trace import find_run, read_trace
 from runs.reading.workers import count_unattended
-from runs.views.errors import allow
+from runs.views.errors import allow, error_page
 from runs.views.viewer import viewer_of
 
 READ = ("GET", "HEAD")
@@ -154,8 +154,11 @@ def run_find(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
 
 @allow(*READ)
 def run_json(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
-    """The log of one run, the same as `manage.py exportrun` prints."""
-    return HttpResponse(log_text(_run(request_id)), content_type="application/json")
+    """The log of one run, as `manage.py exportrun` prints it: `?format=seed` is its `--format seed`."""
+    form = request.GET.get("format") or "full"
+    if form not in FORMS:
+        return error_page(request, 400, sentence=f"format has to be {' or '.join(FORMS)}.")
+    return HttpResponse(log_text(_run(request_id), form), content_type="application/json")
 
 
 def _run(request_id: uuid.UUID) -> Run:

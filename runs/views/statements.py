@@ -51,7 +51,9 @@ def export(request: HttpRequest) -> HttpResponseBase:
             rows = chain.from_iterable(entries(part) for part in month_entries(*bounds(first)))
             return _download(request, sent, f"statement-{first:%Y-%m}", rows, COLUMNS)
         wanted = EntryFilter.parse(sent, now=now)
-        return _download(request, sent, f"ledger-{now:%Y-%m-%d}", entries(wanted.rows()), COLUMNS)
+        return _download(
+            request, sent, f"ledger-{now:%Y-%m-%d}", entries(wanted.rows(), wanted.zone), COLUMNS
+        )
     except BadFilter as error:
         return error_page(request, 400, sentence=str(error))
 

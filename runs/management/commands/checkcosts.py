@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.management.base import BaseCommand
 
 from runs import actions
 from runs.management.startup import prepare_database
-from runs.reading.cost_check import check_costs
+from runs.reading.cost_check import check_costs, check_reports
 
 
 class Command(BaseCommand):
     help = (
-        "Compare the sums that cost reports read with the ledger, every hour and day of them, and say how "
-        "many there are. Exit status 1 when one differs."
+        "Compare the sums of every hour and day with the ledger, and the cost reports that are made of them "
+        "in several time zones. Exit status 1 when one differs."
     )
     requires_system_checks = ()
 
@@ -34,13 +35,16 @@ class Command(BaseCommand):
             actions.forget_sums()
         while (count or again) and actions.seal_hours():
             pass
-        checked = wrong = 0
-        for _, sentence in check_costs():
-            checked += 1
-            if sentence:
-                wrong += 1
-                self.stdout.write(sentence)
-        self.stdout.write(f"{checked} hours and days checked, {wrong} differ from the ledger")
-        if wrong:
+        sums = self._print("hours and days", check_costs())
+        if sums:
             self.stdout.write("Count them anew with: manage.py checkcosts --again")
+        if sums + self._print("reports", check_reports()):
             sys.exit(1)
+
+    def _print(self, what: str, checked: Iterable[tuple[Any, str]]) -> int:
+        """Print each difference, and how many there are, which is returned."""
+        sentences = [sentence for _, sentence in checked]
+        wrong = [sentence for sentence in sentences if sentence]
+        for line in (*wrong, f"{len(sentences)} {what} checked, {len(wrong)} differ from the ledger"):
+            self.stdout.write(line)
+        return len(wrong)

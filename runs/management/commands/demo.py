@@ -44,7 +44,9 @@ class Command(BaseCommand):
         known = ", ".join(item.id for item in estate.scenarios())
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
         parser.add_argument("--port", type=port_number, default=8000, help="port to listen on (default 8000)")
-        parser.add_argument("--scenario", default="", metavar="NAME", help=f"start this incident: {known}")
+        parser.add_argument(
+            "--scenario", type=incident, default="", metavar="NAME", help=f"start this incident: {known}"
+        )
 
     def handle(self, *args: Any, host: str, port: int, scenario: str, **options: Any) -> None:
         """Serve until Ctrl-C."""
@@ -112,6 +114,14 @@ def port_number(text: str) -> int:
     )
 
 
+def incident(name: str) -> str:
+    """The id of an incident of the simulated shop; empty when none was chosen."""
+    known = [item.id for item in estate.scenarios()]
+    if name and name not in known:
+        raise ArgumentTypeError(f"There is no incident {name!r}. Known: {', '.join(known)}")
+    return name
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket, before anything else is started; CommandError when that is not possible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -177,16 +187,14 @@ def demo_user() -> User:
 
 def first_incident(user: User, scenario: str) -> Run | None:
     """A first run when there is none yet, or one of the chosen incident; None when old runs go on."""
-    incidents = {item.id: item for item in estate.scenarios()}
-    if scenario and scenario not in incidents:
-        raise CommandError(f"There is no incident {scenario!r}. Known: {', '.join(incidents)}", returncode=2)
     if not scenario and Run.objects.exists():
         return None
-    incident = incidents[scenario] if scenario else next(iter(incidents.values()))
+    incidents = {item.id: item for item in estate.scenarios()}
+    chosen = incidents[scenario] if scenario else next(iter(incidents.values()))
     return actions.start_run(
-        question=incident.alert,
+        question=chosen.alert,
         agent=next(iter(agents.installed())),
         user=user,
         started_by="alert",
-        scenario=incident.id,
+        scenario=chosen.id,
     )
