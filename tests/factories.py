@@ -16,6 +16,7 @@ from runs.engine.looking_again import Look
 from runs.models import Approval, Run, Step, event_hash
 from runs.models.proof import sha256
 from runs.money import Usage, unit_prices
+from runs.reading.invariants import contradictions
 from tools import registry
 
 USAGE = Usage(input_tokens=1_000, output_tokens=100)
@@ -159,3 +160,9 @@ def run_calls(lease: Lease) -> None:
 def rows(run: Run) -> tuple[Run, list[Step]]:
     """The run and its steps in order, as they are now."""
     return Run.objects.get(pk=run.pk), list(Step.objects.filter(run=run).order_by("seq"))
+
+
+def contradictions_beside_deadlines(run: Run) -> list[str]:
+    """Contradictions of a run whose deadlines a test has moved in the rows, so that nobody waits for them."""
+    moved = ("expires_at of approval", "execute_by of approval")
+    return [sentence for sentence in contradictions(run) if not sentence.startswith(moved)]

@@ -306,7 +306,7 @@ def test_a_grant_gives_no_more_than_was_given(forged: dict[str, Any], owner: Use
     step = authorize(lease, step)
     with actions.together(lease):
         assert (
-            actions.start_call(lease, step.seq, tool_version=step.tool_version, verdict=_verdict(step))
+            actions.start_call(lease, step.seq, tool_version=step.tool_version, verdict=verdict_of(step))
             is None
         )
 
@@ -315,15 +315,23 @@ def test_a_use_of_a_grant_is_not_given_back_by_its_rows(owner: User) -> None:
     grant = a_grant(owner)
     lease, step = a_proposed_call()
     authorize(lease, step)
-    assert actions.start_call(lease, step.seq, tool_version=step.tool_version, verdict=_verdict(step))
+    assert actions.start_call(lease, step.seq, tool_version=step.tool_version, verdict=verdict_of(step))
     GrantUse.objects.all()._raw_delete("default")
     forge(grant, used=0)
     lease, step = a_proposed_call()
     step = authorize(lease, step)
-    assert actions.start_call(lease, step.seq, tool_version=step.tool_version, verdict=_verdict(step)) is None
+    assert (
+        actions.start_call(lease, step.seq, tool_version=step.tool_version, verdict=verdict_of(step)) is None
+    )
 
 
-def _verdict(step: Step) -> Any:
+def may_start(lease: actions.Lease, step: Step) -> bool:
+    verdict = verdict_of(step)
+    started = actions.start_call(lease, step.seq, tool_version=step.tool_version, verdict=verdict)
+    return started is not None
+
+
+def verdict_of(step: Step) -> Any:
     tool = registry.find(step.name)
     assert tool is not None
     return verdict_on(step.run, step, tool, policy_in_force())
@@ -335,7 +343,7 @@ def test_an_allowed_call_runs_only_as_the_model_proposed_it(column: str, owner: 
     lease, step = a_proposed_call()
     step = authorize(lease, step)
     assert step.status == "ready"
-    verdict = _verdict(step)
+    verdict = verdict_of(step)
     changed = {"arguments": step.arguments.replace("6", "5"), "name": "revert_deployment", "tool_use_id": "x"}
     forge(step, **{column: changed[column]})
     step.refresh_from_db()

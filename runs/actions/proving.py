@@ -118,7 +118,7 @@ def is_recorded(resolution: Resolution) -> bool:
 
 def why_not_proposed(current: Change, step: Step) -> str:
     """Why a call that nobody votes on is not one that the model proposed and may start; "" when it is."""
-    turn = Step.objects.filter(pk=step.parent_id).first()
+    turn = Step.objects.filter(pk=step.parent_id).first() if step.parent_id else None
     if turn is None:
         return f"Call {step.seq} belongs to no turn."
     since: list[Event] = []

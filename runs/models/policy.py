@@ -218,10 +218,12 @@ def _broken(change: PolicyChange, tip: str, numbers: dict[int, int]) -> Iterator
         yield "was changed: it does not give its hash"
     if rule_digest(change.rule.name, change.content) != change.digest:
         yield "does not give the digest of what it says"
-    if change.what != WhatChanged.ENABLED:
-        return
-    if _kind(change) in LETS_RUN and (change.backtest is None or change.backtest.digest != change.digest):
-        yield "lets calls run without a back-test of exactly what it says"
+    if change.what == WhatChanged.ENABLED and _kind(change) in LETS_RUN:
+        tested = change.backtest
+        if tested is None or (tested.digest, tested.rule_id) != (change.digest, change.rule_id):
+            yield "lets calls run without a back-test of exactly what it says"
+    elif change.backtest_id is not None:
+        yield "names a back-test that it did not need"
 
 
 def _kind(change: PolicyChange) -> str:
