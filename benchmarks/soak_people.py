@@ -20,7 +20,8 @@ from agentops.agents import AGENTS
 from runs import actions
 from runs.engine.history import messages
 from runs.models import ENDED, Approval, ApprovalState, Event, Run, RunStatus, Step, StepKind
-from runs.reading.invariants import STARTED, contradictions
+from runs.reading.invariants import STARTED
+from tests.factories import contradictions_beside_deadlines
 from tools.backends import estate
 from tools.models import Ticket, WorldAction
 
@@ -190,7 +191,7 @@ class People:
 
 def check(run: Run) -> Iterator[str]:
     """Every sentence about what is wrong with this run."""
-    yield from contradictions(run)
+    yield from contradictions_beside_deadlines(run)
     if run.reason == "internal_error":
         yield f"a mistake of ours: {run.explanation}"
     steps = list(run.steps.order_by("seq"))

@@ -13,6 +13,8 @@ from django.utils.module_loading import import_string
 
 from tools import registry
 
+PER_TOOL = "calls_per_tool"  # the limit that holds a number for each tool
+
 
 @dataclass(frozen=True)
 class Limits:

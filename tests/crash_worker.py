@@ -34,7 +34,7 @@ from runs.claude.simulator.answer import Answer, Call
 from runs.engine import model
 from runs.engine.drive import drive
 from runs.models import Approval, ApprovalState, Charge, Run, RunStatus, Step, StepKind, StepStatus
-from runs.reading.invariants import contradictions
+from tests.factories import contradictions_beside_deadlines
 from tools import threads
 from tools.base import (
     CannotTell,
@@ -309,7 +309,7 @@ def rows(case: Case) -> dict[str, Any]:
         "approval": approval.state if approval else "",
         "redeemed": bool(approval and approval.redeemed_at),
         "effects": sum(line.split()[0] == case.tool for line in lines("effects")),
-        "contradictions": contradictions(run),
+        "contradictions": contradictions_beside_deadlines(run),
     }
 
 

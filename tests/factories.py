@@ -13,8 +13,10 @@ from runs.engine import decision, moves
 from runs.engine.acts import Standing
 from runs.engine.drive import Driver, begin, situation
 from runs.engine.looking_again import Look
-from runs.models import Approval, Run, Step
+from runs.models import Approval, Run, Step, event_hash
+from runs.models.proof import sha256
 from runs.money import Usage, unit_prices
+from runs.reading.invariants import contradictions
 from tools import registry
 
 USAGE = Usage(input_tokens=1_000, output_tokens=100)
@@ -23,6 +25,17 @@ USAGE = Usage(input_tokens=1_000, output_tokens=100)
 def a_run(question: str = "PostgreSQL connection pool exhausted", **fields: Any) -> Run:
     """A queued run."""
     return actions.start_run(question=question, agent="incident", user=None, started_by="alert", **fields)
+
+
+def reconfigure(run: Run, configuration: dict[str, Any]) -> None:
+    """Let a run that has just been started have begun with this configuration, in its row and its record."""
+    event = run.events.get()
+    text = json.dumps(configuration)
+    data = json.dumps(event.fields | {"config_sha256": sha256(text)})
+    facts = {"seq": event.seq, "kind": event.kind, "actor": event.actor, "data": data, "at": event.at}
+    digest = event_hash(previous_hash="", request_id=str(run.request_id), **facts)
+    run.events.update(data=data, hash=digest)
+    Run.objects.filter(pk=run.pk).update(config=text, last_event_hash=digest)
 
 
 def a_lease(run: Run, owner: str = "worker-1") -> Lease:
@@ -147,3 +160,9 @@ def run_calls(lease: Lease) -> None:
 def rows(run: Run) -> tuple[Run, list[Step]]:
     """The run and its steps in order, as they are now."""
     return Run.objects.get(pk=run.pk), list(Step.objects.filter(run=run).order_by("seq"))
+
+
+def contradictions_beside_deadlines(run: Run) -> list[str]:
+    """Contradictions of a run whose deadlines a test has moved in the rows, so that nobody waits for them."""
+    moved = ("expires_at of approval", "execute_by of approval")
+    return [sentence for sentence in contradictions(run) if not sentence.startswith(moved)]

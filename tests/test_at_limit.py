@@ -22,7 +22,7 @@ from runs.actions import ActionError
 from runs.agents import Agent, Limits
 from runs.models import Budget, BudgetChange, Run, RunStatus, StepKind
 from tests.conftest import Installation, eventually, wait_for_line
-from tests.factories import a_charge, a_lease, a_run, a_turn, perform
+from tests.factories import a_charge, a_lease, a_run, a_turn, perform, reconfigure
 from tests.test_budgets import a_budget, an_attempt_of, kinds, the_ledger
 from tests.test_engine import drive_to_the_end
 
@@ -38,7 +38,7 @@ def a_run_with(at_limit: str | None = "pause", **limits: Any) -> Run:
     configuration["at_limit"] = at_limit
     if at_limit is None:
         del configuration["at_limit"]
-    Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
+    reconfigure(run, configuration)
     run.refresh_from_db()
     return run
 
@@ -209,7 +209,7 @@ def test_a_run_whose_model_has_no_price_pauses_under_a_budget_in_usd(operator: U
     budget = a_budget(cost_usd="50")
     run = a_run()
     configuration = json.loads(run.config) | {"model": "claude-nobody-knows"}
-    Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
+    reconfigure(run, configuration)
     run = drive_to_the_end(run, operator)
     assert (run.status, run.reason) == (RunStatus.PAUSED, f"{budget.reason}_unpriced")
     assert "Upgrade genai-prices" in run.explanation and run.retry_at is None

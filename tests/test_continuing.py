@@ -25,7 +25,7 @@ from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind
 from runs.money import Usage
 from runs.reading.invariants import contradictions
 from runs.reading.run_page import read_run_page
-from tests.factories import a_lease, a_run, a_turn, an_attempt, perform, rows, run_calls
+from tests.factories import a_lease, a_run, a_turn, an_attempt, perform, reconfigure, rows, run_calls
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def with_limits(run: Run, **limits: object) -> Run:
     """The run with these limits in its frozen configuration."""
     frozen = run.frozen | {"limits": Limits(**limits).as_data()}  # type: ignore[arg-type]
-    Run.objects.filter(pk=run.pk).update(config=json.dumps(frozen))
+    reconfigure(run, frozen)
     return Run.objects.get(pk=run.pk)
 
 

@@ -25,7 +25,7 @@ from runs.engine.drive import drive
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
 from runs.reading.invariants import contradictions
 from tests.conftest import eventually
-from tests.factories import a_lease, a_run, a_turn, a_waiting_call, an_attempt, perform
+from tests.factories import a_lease, a_run, a_turn, a_waiting_call, an_attempt, perform, reconfigure
 from tests.test_engine import drive_to_the_end
 from tools import registry
 from tools.base import Result as ToolResult
@@ -106,7 +106,7 @@ def test_cancel_ends_a_run_while_a_tool_hangs_and_its_late_result_is_dropped(
     run = a_run()
     configuration = json.loads(run.config)
     configuration["tools"].append(hang.definition())
-    Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
+    reconfigure(run, configuration)
     lease = a_lease(run)
     (call,) = a_turn(lease, ("hang", effect, {}))
     driver = in_a_thread(lambda: drive(lease, lambda: False))
@@ -244,7 +244,7 @@ def test_a_stopped_run_goes_on_with_a_higher_limit(
     run = a_run()
     configuration = json.loads(run.config)
     configuration["limits"] = Limits(steps=6).as_data()
-    Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
+    reconfigure(run, configuration)
     run = drive_to_the_end(run, operator)
     assert (run.status, run.reason) == (RunStatus.STOPPED, "steps")
     for limits, words in [
@@ -357,7 +357,7 @@ def test_a_fork_of_a_run_that_was_wrapped_up_may_work_again(operator: User) -> N
     run = a_run()
     configuration = json.loads(run.config)
     configuration["limits"] = Limits(steps=6).as_data()
-    Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
+    reconfigure(run, configuration)
     run = drive_to_the_end(run, operator)
     assert run.status == RunStatus.STOPPED
     asked = actions.ask_follow_up(run_id=run.pk, actor="olga", user=operator, question="What did you see?")

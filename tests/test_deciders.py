@@ -35,9 +35,8 @@ from runs.models import (
     StepStatus,
     Vote,
 )
-from runs.reading.invariants import contradictions
 from tests.conftest import _user
-from tests.factories import a_question, a_waiting_call
+from tests.factories import a_question, a_waiting_call, contradictions_beside_deadlines
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -242,7 +241,7 @@ def _is_true(lost: actions.AlreadyDecided) -> bool:
 def check(scene: Scene, outcomes: list[tuple[str, str]]) -> tuple[Run, Step, list[Approval]]:
     """What holds whatever happened: rows that agree, and at most one terminal decision for each revision."""
     run = Run.objects.get(pk=scene.run.pk)
-    assert contradictions(run) == [], outcomes
+    assert contradictions_beside_deadlines(run) == [], outcomes
     revisions = list(Approval.objects.filter(step=scene.step).order_by("revision"))
     ends = Counter(
         (event.fields["approval"], event.kind)

@@ -21,7 +21,7 @@ from runs.engine.acts import Record
 from runs.engine.drive import Driver, drive, situation
 from runs.engine.lease_watch import LeaseWatch
 from runs.models import Approval, ApprovalState, Charge, Run, RunStatus, Step, StepKind, StepStatus
-from tests.factories import a_lease, a_run, a_turn, perform
+from tests.factories import a_lease, a_run, a_turn, perform, reconfigure
 from tools import registry
 from tools.base import Result as ToolResult
 from tools.base import ToolContext, tool
@@ -206,7 +206,7 @@ def test_an_error_of_ours_ends_the_run_with_a_reference_and_no_traceback(
     faults: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     run = a_run()
-    Run.objects.filter(pk=run.pk).update(config="{}")
+    reconfigure(run, {})
     run = drive_to_the_end(run)
     assert (run.status, run.reason) == (RunStatus.FAILED, "internal_error")
     reference = run.explanation.rstrip(".").split()[-1]
@@ -327,7 +327,7 @@ def test_a_change_whose_answer_was_lost_is_asked_again_with_the_same_key_or_unkn
     run = a_run()
     configuration = run.frozen
     configuration["tools"] += [charge_card.definition(), send_letter.definition()]
-    Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
+    reconfigure(run, configuration)
     lease = a_lease(run)
     a_turn(lease, ("charge_card", "write", {}), ("send_letter", "write", {}))
     for _ in range(3):  # charge, charge again, send

@@ -39,7 +39,15 @@ from runs.models import (
     StepStatus,
 )
 from runs.reading.invariants import contradictions
-from tests.factories import a_lease, a_run, a_turn, perform, run_calls
+from tests.factories import (
+    a_lease,
+    a_run,
+    a_turn,
+    contradictions_beside_deadlines,
+    perform,
+    reconfigure,
+    run_calls,
+)
 from tools import boundary, registry, threads
 from tools.base import CannotTell, DidNotHappen, Happened, Result, Tool, ToolContext, ToolError, tool
 
@@ -105,7 +113,7 @@ def offered(run: Run) -> Run:
     """The run with the tool offered."""
     configuration = json.loads(run.config)
     configuration["tools"].append(registry.TOOLS["send_letter"].definition())
-    Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
+    reconfigure(run, configuration)
     return Run.objects.get(pk=run.pk)
 
 
@@ -295,7 +303,7 @@ def test_an_approval_holds_for_the_next_start_only_until_its_time(
     step = the(step)
     assert (step.status, step.error_kind, box.sent) == (StepStatus.FAILED, "expired", [])
     assert "a probe found that it did not take effect" in step.error
-    assert contradictions(step.run) == []
+    assert contradictions_beside_deadlines(step.run) == []
 
 
 def test_a_decision_on_a_tool_that_changed_meanwhile_is_void(

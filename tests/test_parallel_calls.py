@@ -17,7 +17,7 @@ from runs.engine.drive import Driver
 from runs.engine.running import READ_THREADS
 from runs.models import Event, Run, StepKind, StepStatus
 from tests.conftest import eventually
-from tests.factories import a_lease, a_run, a_turn
+from tests.factories import a_lease, a_run, a_turn, reconfigure
 from tools import registry, threads
 from tools.base import Result, Tool, ToolContext, tool
 
@@ -59,7 +59,7 @@ def proposed(*names: str) -> tuple[Lease, Run, list[int]]:
     run = a_run()
     configuration = run.frozen
     configuration["tools"] = [registry.TOOLS[name].definition() for name in sorted(set(names))]
-    Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
+    reconfigure(run, configuration)
     run = Run.objects.get(pk=run.pk)
     lease = a_lease(run)
     made = a_turn(

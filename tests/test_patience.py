@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from runs.engine.drive import drive
 from runs.models import Run, RunStatus, StepKind
 from runs.reading.invariants import contradictions
 from tests.conftest import eventually
-from tests.factories import a_lease, a_run, a_turn
+from tests.factories import a_lease, a_run, a_turn, reconfigure
 from tools import registry
 from tools.base import Result, ToolContext, tool
 
@@ -41,7 +40,7 @@ def test_the_result_of_a_change_is_stored_when_the_database_answers_again(
     run = a_run()
     configuration = run.frozen
     configuration["tools"] += [send_letter.definition()]
-    Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
+    reconfigure(run, configuration)
     lease = a_lease(run)
     a_turn(lease, ("send_letter", "write", {}))
     with connection.cursor() as cursor:
@@ -83,7 +82,7 @@ def test_a_read_that_came_back_while_the_database_was_away_is_stored_with_the_ne
     run = a_run()
     configuration = run.frozen
     configuration["tools"] += [look.definition()]
-    Run.objects.filter(pk=run.pk).update(config=json.dumps(configuration))
+    reconfigure(run, configuration)
     lease = a_lease(run)
     a_turn(lease, ("look", "read", {"where": "here"}), ("look", "read", {"where": "there"}))
     with group_commit.sharing(), connection.cursor() as cursor:

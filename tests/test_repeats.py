@@ -18,7 +18,7 @@ from runs.engine import repeats
 from runs.engine.drive import drive
 from runs.models import Approval, Run, RunStatus, Step, StepKind, StepStatus
 from runs.reading.invariants import contradictions
-from tests.factories import a_lease, a_run, a_turn, a_waiting_call, rows, run_calls
+from tests.factories import a_lease, a_run, a_turn, a_waiting_call, reconfigure, rows, run_calls
 
 START = datetime(2026, 11, 22, tzinfo=UTC)
 CALLS = [
@@ -292,7 +292,7 @@ def test_a_model_that_goes_in_circles_is_told_and_then_asked_for_its_summary(
 def test_a_tool_has_a_limit_of_its_own_which_a_person_can_raise(faults: Callable[[str], None]) -> None:
     run = a_run()
     limits = Limits(calls_per_tool={"search_logs": 2}, repeats=2)
-    Run.objects.filter(pk=run.pk).update(config=json.dumps(run.frozen | {"limits": limits.as_data()}))
+    reconfigure(run, run.frozen | {"limits": limits.as_data()})
     lease = a_lease(run)
     for number in range(5):
         a_turn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from runs.engine.drive import drive
 from runs.models import Approval, ApprovalState, Edit, EditState, Origin, Run, RunStatus, Step, StepStatus
 from runs.reading.invariants import contradictions
 from runs.reading.receipts import read_receipt, receipt_text
-from tests.factories import a_lease, a_run, a_turn, run_calls
+from tests.factories import a_lease, a_run, a_turn, contradictions_beside_deadlines, run_calls
+from tests.test_policy_rules import in_force
 from tests.toolbox import expected
 from tools.models import WorldAction
+from tools.registry import TOOLS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SCRIPT = Path(__file__).resolve().parent.parent / "docs/verify_receipt.py"
@@ -87,7 +90,7 @@ def goes_on(step: Step, *, to_the_end: bool = False) -> Run:
         drive(lease, lambda: not Edit.objects.filter(state=EditState.ASKED).exists())
     step.refresh_from_db()
     run = Run.objects.get(pk=step.run_id)
-    assert contradictions(run) == []
+    assert contradictions_beside_deadlines(run) == []
     return run
 
 
@@ -200,15 +203,13 @@ def test_while_a_change_is_checked_nobody_approves_the_old_one_but_anybody_rejec
 
 
 def test_votes_on_the_old_revision_are_void_and_stay_visible(
-    client: Client, operator: User, second_operator: User
+    client: Client, operator: User, second_operator: User, owner: User
 ) -> None:
+    in_force(owner, kind="ask", name="two-people", conditions="", quorum="2")
     step, approval = asked()
-    Approval.objects.update(quorum=2)
-    approval.refresh_from_db()
     decide(approval, second_operator)
     change(approval, operator, replicas=6)
     goes_on(step)
-    Approval.objects.filter(state="pending").update(quorum=2)
     second = newest(step)
     with pytest.raises(actions.MayNotDecide, match="they have to be others"):
         decide(second, operator)
@@ -359,18 +360,25 @@ def test_what_has_started_cannot_be_taken_back(client: Client, operator: User) -
 # ------------------------------------------------------------------ cooling-off
 
 
-def make_irreversible(approval: Approval) -> None:
-    """Its card says that it cannot be undone."""
-    approval.preview = json.dumps(approval.card | {"reversible": False})
-    approval.save(update_fields=["preview"])
+@pytest.fixture
+def irreversible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cards of the scaling tool say that it cannot be undone."""
+    scaling = TOOLS["scale_service"]
+    dry_run = scaling.dry_run
+    assert dry_run is not None
+
+    def seen(*arguments: Any, **named: Any) -> dict[str, Any]:
+        return dry_run(*arguments, **named) | {"reversible": False}
+
+    monkeypatch.setitem(TOOLS, "scale_service", replace(scaling, dry_run=seen))
 
 
+@pytest.mark.usefixtures("irreversible")
 def test_what_cannot_be_undone_waits_and_every_reviewer_can_undo_it(
     client: Client, operator: User, second_operator: User, settings: Settings
 ) -> None:
     settings.AGENTOPS_COOLING_OFF_SECONDS = 60
     step, approval = asked()
-    make_irreversible(approval)
     approval = decide(approval, operator)
     assert approval.not_before and approval.execute_by
     assert approval.execute_by - approval.not_before == timedelta(seconds=approval.execute_within_seconds)
@@ -394,10 +402,10 @@ def test_what_cannot_be_undone_waits_and_every_reviewer_can_undo_it(
     assert not WorldAction.objects.exists()
 
 
+@pytest.mark.usefixtures("irreversible")
 def test_when_nobody_undoes_it_it_runs_once_the_time_is_over(operator: User, settings: Settings) -> None:
     settings.AGENTOPS_COOLING_OFF_SECONDS = 0.3
     step, approval = asked()
-    make_irreversible(approval)
     not_before = decide(approval, operator).not_before
     assert not_before
     goes_on(step, to_the_end=True)

@@ -103,6 +103,7 @@ from runs.actions.policies import (
     enable_rule,
     find_rule,
 )
+from runs.actions.proving import why_not_its_limits
 from runs.actions.rechecks import claim_recheck, due_rechecks, record_recheck
 from runs.actions.relapses import answer_relapse
 from runs.actions.revising import canonical, differences
@@ -257,6 +258,7 @@ __all__ = [
     "untag_run",
     "use_sign_in_link",
     "was_committed",
+    "why_not_its_limits",
     "worker_left",
     "wrap_up_at_budget",
 ]

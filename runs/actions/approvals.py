@@ -234,8 +234,9 @@ def expire(current: Change, approval: Approval) -> None:
 
 
 def _start(approval: Approval) -> dict[str, str]:
-    """For the event: from when it may start, where that is not at once."""
-    return {"not_before": approval.not_before.isoformat()} if approval.not_before else {}
+    """For the event: until when the call may start, and from when, where that is not at once."""
+    times = {"not_before": approval.not_before, "execute_by": approval.execute_by}
+    return {name: moment.isoformat() for name, moment in times.items() if moment}
 
 
 def close_question(current: Change, approval: Approval, state: ApprovalState, **data: Any) -> None:

@@ -13,9 +13,10 @@ from django.utils import timezone
 
 from runs.actions.change import one_writer
 from runs.actions.errors import ActionError
-from runs.actions.policies import LETS_RUN, check_permission, find_rule
+from runs.actions.policies import check_permission, find_rule
 from runs.models import Approval, ApprovalState, PolicyBacktest
 from runs.models.in_force import policy_in_force
+from runs.models.policy import LETS_RUN
 from tools import policy
 from tools.policy import Policy, StoredRule
 from tools.registry import TOOLS

@@ -13,9 +13,13 @@ from runs.actions import ledger, permits
 from runs.actions.change import Change, Lease, change
 from runs.actions.eligibility import who_left
 from runs.actions.notifications import notify, notify_end
+from runs.actions.proving import why_unproven
 from runs.actions.settling import (
+    CONTRADICTED,
     Refusal,
     Result,
+    contradict,
+    contradiction,
     invalidate_approval,
     not_run,
     settle,
@@ -233,6 +237,8 @@ def _redeem(
             approval.save(update_fields=["redeemed_at"])
             step.waited_seconds = (current.now - step.started_at).total_seconds()
         return True
+    if problem.kind == CONTRADICTED:
+        contradict(current, approval, problem.message)
     if started_before:
         settle_void(current, step, problem)
         return False
@@ -276,6 +282,8 @@ def _why_not(
         return Refusal(ApprovalState.INVALIDATED, sentence, verdict)
     if gone := who_left(approval, current.run):
         return Refusal(ApprovalState.INVALIDATED, f"{gone} It did not run.")
+    if unproven := why_unproven(current, step, approval):
+        return contradiction(unproven)
     return None
 
 

@@ -16,7 +16,7 @@ from runs import hints, jobs
 from runs.actions import cost_hours, group_commit, rows
 from runs.actions.errors import LeaseLost
 from runs.models import Event, Run, RunStatus, Step, event_hash
-from runs.models.in_force import HEAD
+from runs.models.in_force import HEAD, IN_FORCE_SQL
 from runs.models.sql import execute
 from tools.policy import Policy
 
@@ -63,7 +63,7 @@ class Change:
         self.has_budgets: bool | None = None  # as the ledger has seen it in this transaction
         self.counts_again = False  # what sums over the ledger say of the hours of this run no longer holds
         self.rules: Policy | None = None  # in force, as this transaction last read them
-        self.rules_digest: str | None = None  # of what people wrote of them, where it was read with the run
+        self.rules_known: str | None = None  # which these are, where that was read with the run
         self._memory = memory or Memory()
         self._fields: set[str] = set()
         self._later: dict[Step, set[str]] = {}
@@ -152,6 +152,11 @@ class Change:
         self.set(last_event=seq, last_event_hash=digest)
         if kind in PROGRESS and self.run.takeovers:
             self.set(takeovers=0)
+
+    @property
+    def unsaved_events(self) -> list[Event]:
+        """What this change has recorded so far and not written yet, oldest first."""
+        return [Event(**values) for values in self._events]
 
     def save(self) -> None:
         """Write what was to be written later, events and run; called once, by whoever opened the change."""
@@ -250,10 +255,8 @@ def database_now() -> datetime:
 _LOOK = "SELECT last_event_hash, fence, lease_owner, clock_timestamp() FROM runs_run WHERE id = %s FOR UPDATE"
 # SQLite has one writer: what it answers holds until the transaction ends. On PostgreSQL budgets and rules are
 # asked for where their locks are taken.
-_LOOK_AT_ALL = (
-    "SELECT last_event_hash, fence, lease_owner, EXISTS (SELECT 1 FROM runs_budget), "
-    "COALESCE((SELECT digest FROM runs_policyhead WHERE id = %s), '') FROM runs_run WHERE id = %s"
-)
+_SEEN = "SELECT last_event_hash, fence, lease_owner, EXISTS (SELECT 1 FROM runs_budget),"
+_LOOK_AT_ALL = " ".join((_SEEN, IN_FORCE_SQL, "FROM runs_run WHERE id = %s"))
 
 
 def _as_it_is(lease: Lease) -> Change:
@@ -267,7 +270,7 @@ def _as_it_is(lease: Lease) -> Change:
             if server:
                 return Change(run, lease.owner, row[3].astimezone(UTC), memory)
             current = Change(run, lease.owner, timezone.now(), memory)
-            current.has_budgets, current.rules_digest = bool(row[3]), row[4]
+            current.has_budgets, current.rules_known = bool(row[3]), row[4]
             return current
     memory.steps = None
     memory.run = run = Run.objects.select_for_update().get(pk=lease.run_id)

@@ -15,6 +15,7 @@ from runs.actions.outcomes import tell, told_in
 from runs.actions.tags import begin_with, tags_of
 from runs.models import CONTINUED, Run, RunStatus
 from runs.models.outcome import untold
+from runs.models.proof import sha256
 
 SETTING = 2  # blocks of an opening that say what was asked, and where and when
 INTRODUCTION = (
@@ -47,6 +48,7 @@ def hand_over(lease: Lease, *, summary: str, limits: Mapping[str, Any], explanat
             model=run.model,
             simulated=run.simulated,
             parent=str(current.run.request_id),
+            config_sha256=sha256(run.config),
             limits=dict(limits),
         )
         tell(begun, untold(current.run, told_in(current.run)), of=run)

@@ -16,7 +16,7 @@ from runs.actions.clocks import end_waiting, stop_clock
 from runs.actions.errors import ActionError
 from runs.actions.settling import close_attempts, close_open_steps
 from runs.actions.turns import create_note
-from runs.agents import Limits
+from runs.agents import PER_TOOL, Limits
 from runs.models import Budget, Run, RunStatus
 from runs.models.budget import applying, budget_of, period_start
 
@@ -25,7 +25,6 @@ ASKED = "asked"  # the reason of a pause that a person asked for
 RESUMED, RETRIED, FORKED, FOLLOW_UP = "resumed", "retried", "forked", "follow_up"  # names of notes
 RESTARTS = frozenset({RETRIED, FORKED, FOLLOW_UP})  # after these, earlier summaries no longer count
 LARGEST_LIMIT = 10**9
-PER_TOOL = "calls_per_tool"
 FORGOTTEN = frozenset({"repeats"})  # limits that a retry alone lets begin anew
 GO_ON = "A person raised the limit. Go on with the task where you were; you may call tools again."
 

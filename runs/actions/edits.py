@@ -21,12 +21,15 @@ from runs.actions.approvals import (
     stored_reason,
     why_not_eligible,
     why_void,
+    withdraw,
 )
 from runs.actions.calls import Question, put_question
 from runs.actions.change import Change, Lease, change
 from runs.actions.clocks import end_waiting
 from runs.actions.errors import ActionError, ApprovalExpired, BeingChanged, InvalidEdit
+from runs.actions.proving import why_not_as_asked, why_not_edited, why_unproven
 from runs.actions.revising import canonical, differences
+from runs.actions.settling import contradict, contradiction, settle_refused
 from runs.models import Approval, ApprovalState, Edit, EditState, Origin, Run, RunStatus, Step, StepStatus
 from tools import boundary, registry
 
@@ -84,6 +87,9 @@ def open_revision(lease: Lease, edit: Edit, question: Question, *, summary: str)
     with change(lease.run_id, actor=lease.owner, lease=lease) as current:
         approval = _still_wanted(current, edit)
         if approval is None:
+            return
+        if unproven := why_not_as_asked(current, approval) or why_not_edited(current, edit):
+            withdraw(current, approval, contradiction(unproven))
             return
         name = edit.by.get_username()
         _answer(current, edit, EditState.OPENED, "")
@@ -202,6 +208,11 @@ def ask_again(lease: Lease, seq: int, question: Question, changed: list[dict[str
         step = current.step(seq)
         approval = step.approvals.select_for_update().order_by("-revision").first()
         if step.status != StepStatus.READY or approval is None or not approval.may_start:
+            return
+        if unproven := why_unproven(current, step, approval):
+            problem = contradiction(unproven)
+            contradict(current, approval, problem.message)
+            settle_refused(current, step, problem)
             return
         approval.ended_at, approval.ended_by = current.now, BEFORE_START
         approval.ended_why = _sentence(changed)

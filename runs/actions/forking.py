@@ -19,6 +19,7 @@ from runs.actions.tags import begin_with, tags_of
 from runs.actions.turns import create_note
 from runs.models import Run, Step, StepKind
 from runs.models.outcome import untold
+from runs.models.proof import sha256
 
 SENT_TWICE = timedelta(minutes=1)
 
@@ -102,14 +103,7 @@ def _branch(current: Change, steps: Sequence[Step], *, name: str, text: str, use
     branch = Change(run, current.actor, current.now)
     begin_with(branch, tags_of(parent))
     _copy(branch, steps)
-    branch.event(
-        "run.started",
-        agent=run.agent,
-        model=run.model,
-        simulated=run.simulated,
-        parent=str(parent.request_id),
-        copied_steps=len(steps),
-    )
+    _record_start(branch, parent)
     found = untold(parent, [step.name for step in steps])
     tell(branch, [one for one in found if one.run_id != parent.pk or one.step.seq <= len(steps)], of=parent)
     note = create_note(branch, name=name, text=text, summary=text)
@@ -117,6 +111,20 @@ def _branch(current: Change, steps: Sequence[Step], *, name: str, text: str, use
     branch.save()
     current.event(f"run.{name}", step=len(steps), run=str(run.request_id))
     return run
+
+
+def _record_start(branch: Change, parent: Run) -> None:
+    run = branch.run
+    branch.event(
+        "run.started",
+        agent=run.agent,
+        model=run.model,
+        simulated=run.simulated,
+        parent=str(parent.request_id),
+        copied_steps=run.copied_steps,
+        config_sha256=sha256(run.config),
+        limits=json.loads(run.limits),
+    )
 
 
 def _limits(parent: Run, steps: int, calls: int) -> str:

@@ -7,6 +7,7 @@ later stands beside it and is said to the model as a note.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -17,11 +18,14 @@ from runs.actions.calls import MAX_STARTS
 from runs.actions.change import Change, Lease, change
 from runs.actions.errors import ActionError, AlreadyResolved, MayNotDecide
 from runs.actions.notifications import notify_end
+from runs.actions.proving import is_recorded
 from runs.actions.settling import Refusal, Result, not_run, settle, settle_unknown
 from runs.actions.turns import create_note
 from runs.models import Finding, FoundBy, Resolution, Run, Says, Step, StepKind, StepStatus, WhatBecame
 from runs.models.outcome import OUTCOME, note_name, untold
 from runs.models.proof import sha256
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,9 @@ def told_in(run: Run) -> list[str]:
 def tell(current: Change, found: Iterable[Resolution], *, of: Run) -> None:
     """Inside a change: one note for each of these, named as in the run whose steps it holds."""
     for resolution in found:
+        if not is_recorded(resolution):
+            logger.error("what became of call %s is in no event; not told", resolution.step_id)
+            continue
         name, text = note_name(resolution, of), _told(resolution)
         note = create_note(current, name=name, text=text, summary=text)
         current.event("note.added", step=note.seq, name=name)

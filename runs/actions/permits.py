@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 from django.db.models import F
 from django.db.models.functions import Now
 
 from runs.actions.change import Change, Lease
-from runs.actions.settling import Refusal, settle_refused, settle_void
+from runs.actions.proving import why_not_given, why_not_proposed
+from runs.actions.settling import Refusal, contradiction, settle_refused, settle_void
 from runs.models import GrantUse, PolicyRule, Step, StepStatus
 from runs.models.in_force import policy_in_force, usable_grants
 from tools.policy import Policy, Verdict
 
+logger = logging.getLogger(__name__)
 NOT_ALLOWED = "It has no approval. It did not run."
 
 
@@ -21,7 +25,7 @@ def rules_now(lease: Lease, *, hold: bool = False) -> Policy:
     """
     current = lease.memory.open
     if current is None or current.rules is None or hold:
-        rules = policy_in_force(hold=hold, digest=current.rules_digest if current else None)
+        rules = policy_in_force(hold=hold, known=current.rules_known if current else None)
         if current is not None:
             current.rules = rules
         return rules
@@ -34,6 +38,9 @@ def may_start(current: Change, step: Step, verdict: Verdict | None) -> bool:
     Otherwise it is settled here, or proposed again where people have to be asked by now. A grant loses one
     use with the first start, in the same transaction; a further start of the same call needs no other.
     """
+    if unproven := why_not_proposed(current, step):
+        settle_void(current, step, contradiction(unproven))
+        return False
     if verdict is None:
         if step.effect != "destructive":
             return True
@@ -55,11 +62,15 @@ def may_start(current: Change, step: Step, verdict: Verdict | None) -> bool:
 
 def _still_given(grant: int) -> bool:
     """Neither revoked nor past its time; that its uses are gone does not matter to a call that took one."""
-    return PolicyRule.objects.filter(pk=grant, active__isnull=False, expires_at__gt=Now()).exists()
+    still = PolicyRule.objects.filter(pk=grant, active__isnull=False, expires_at__gt=Now()).exists()
+    return still and not why_not_given(grant)
 
 
 def _use(current: Change, step: Step, grant: int) -> bool:
     """Take one use, if there is one left: exactly one START gets it, however many workers try."""
+    if problem := why_not_given(grant):
+        logger.error("grant %s contradicts its record: %s", grant, problem)
+        return False
     taken = usable_grants().filter(pk=grant).update(used=F("used") + 1)
     if not taken:
         return False

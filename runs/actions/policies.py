@@ -27,10 +27,9 @@ from runs.actions.rule_contents import (
 )
 from runs.models import PolicyBacktest, PolicyChange, PolicyHead, PolicyRule, RuleKind, WhatChanged
 from runs.models.in_force import HEAD
-from runs.models.policy import change_hash, rule_digest
+from runs.models.policy import LETS_RUN, change_hash, rule_digest
 
 BACKTEST_HOLDS = timedelta(hours=24)
-LETS_RUN = frozenset({RuleKind.ALLOW, RuleKind.GRANT})
 
 
 class MayNotChangePolicy(ActionError):

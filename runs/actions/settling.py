@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass
 
 from runs.actions.change import Change
@@ -15,6 +16,9 @@ from runs.models.proof import decided, sha256
 from tools.policy import Verdict
 
 RESULT_SUMMARY = 300
+CONTRADICTED = "contradicted"
+RECORD_CONTRADICTS = "The record of decisions contradicts this approval."
+logger = logging.getLogger(__name__)
 SETTLED_CALL = (
     "status",
     "ended_at",
@@ -126,6 +130,21 @@ def invalidate_approval(current: Change, step: Step, reason: str, why: str) -> N
         approval.save(update_fields=["state", "ended_at", "ended_why"])
         current.event("approval.invalidated", step=step.seq, approval=approval.pk, reason=reason)
         notify(current, approval)
+
+
+def contradiction(sentence: str) -> Refusal:
+    """Why a call never runs that the record does not bear out."""
+    return Refusal(CONTRADICTED, f"{RECORD_CONTRADICTS} {sentence} It did not run.")
+
+
+def contradict(current: Change, approval: Approval, why: str) -> None:
+    """Nobody can rely on this approval: its rows are not what the events record. People are told."""
+    approval.state = ApprovalState.INVALIDATED
+    approval.ended_at, approval.ended_why = current.now, why
+    approval.save(update_fields=["state", "ended_at", "ended_why"])
+    current.event("approval.contradicted", step=approval.step.seq, approval=approval.pk, reason=why)
+    notify(current, approval)
+    logger.error("approval %s of run %s: %s", approval.pk, current.run.request_id, why)
 
 
 def void_edits(current: Change, approval: Approval) -> None:

@@ -7,6 +7,7 @@ import unicodedata
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -26,6 +27,7 @@ from runs.actions.errors import (
 )
 from runs.actions.tags import begin_with, checked_tags
 from runs.models import Run
+from runs.models.proof import sha256
 from tools.backends import estate
 
 MAX_QUESTION_CHARACTERS = 20_000
@@ -108,7 +110,7 @@ def _store(run: Run, scenario: str, tags: Sequence[str]) -> None:
         rows.insert(run)
         current = Change(run, run.started_by, database_now())
         begin_with(current, tags)
-        said = {"tags": list(tags)} if tags else {}
+        said: dict[str, Any] = {"config_sha256": sha256(run.config)} | ({"tags": list(tags)} if tags else {})
         current.event("run.started", agent=run.agent, model=run.model, simulated=run.simulated, **said)
         current.save()
 

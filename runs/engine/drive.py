@@ -51,6 +51,10 @@ def drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
 
 def _drive(lease: Lease, should_stop: Callable[[], bool]) -> None:
     try:
+        if unproven := actions.why_not_its_limits(lease.run_id):
+            said = f"The record contradicts this run, so it stops. {unproven} Start a new run instead."
+            actions.end_run(lease, status=RunStatus.FAILED, reason="contradicted", explanation=said)
+            return
         _advance_to_the_end(Driver(lease), should_stop)
     except NoModel as error:
         actions.pause(lease, reason="no_model", explanation=str(error))

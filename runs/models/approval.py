@@ -115,12 +115,17 @@ class Approval(models.Model):
         """Store it; the headline follows the preview."""
         names = options.get("update_fields")
         if names is None or "preview" in names:
-            headline = str(self.card.get("headline") or "").encode("utf-8", "replace").decode()
-            self.headline = headline.replace("\0", "")[:HEADLINE]
+            self.headline = self.headline_of_preview
             self.searched = fold(self.headline)
             if names is not None:
                 options["update_fields"] = {*names, "headline", "searched"}
         super().save(**options)
+
+    @property
+    def headline_of_preview(self) -> str:
+        """The headline as it is stored."""
+        headline = str(self.card.get("headline") or "").encode("utf-8", "replace").decode()
+        return headline.replace("\0", "")[:HEADLINE]
 
     @property
     def is_open(self) -> bool:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from runs.models.run import Run
@@ -26,6 +27,10 @@ class Event(models.Model):
     class Meta:
         ordering = ["seq"]
         constraints = [models.UniqueConstraint(fields=["run", "seq"], name="event_seq_once_per_run")]
+        indexes = [
+            # START counts the uses of a grant in the record
+            models.Index(fields=["kind"], condition=Q(kind="grant.used"), name="event_grant_used")
+        ]
 
     def __str__(self) -> str:
         return f"event {self.seq} {self.kind}"

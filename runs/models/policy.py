@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from django.conf import settings
@@ -16,6 +17,7 @@ from runs.models.step import Step
 from tools.conditions import Condition
 from tools.policy import Ask, StoredRule
 
+HISTORY_CHUNK = 500  # changes read at once
 CHANGED_NEVER = "This row is part of the record: it is added once and never changed."
 
 
@@ -24,6 +26,9 @@ class RuleKind(models.TextChoices):
     ASK = "ask", "Ask people"
     DENY = "deny", "Deny"
     GRANT = "grant", "Grant"
+
+
+LETS_RUN = frozenset({RuleKind.ALLOW, RuleKind.GRANT})
 
 
 class WhatChanged(models.TextChoices):
@@ -179,6 +184,53 @@ class PolicyHead(models.Model):
 
     def __str__(self) -> str:
         return f"policy {self.digest[:8]}"
+
+
+def rules_by_history() -> tuple[dict[int, PolicyChange], list[str]]:
+    """What each rule that decides says by the history of all changes, and where that history is broken.
+
+    Every change gives its hash and continues the one before it, and every version follows the last one.
+    """
+    problems: list[str] = []
+    tip = ""
+    said: dict[int, PolicyChange] = {}
+    numbers: dict[int, int] = {}
+    changes = PolicyChange.objects.select_related("rule", "by", "backtest").order_by("pk")
+    for change in changes.iterator(chunk_size=HISTORY_CHUNK):
+        name = f"version {change.number} of {change.rule.name}"
+        problems.extend(f"{name} {problem}" for problem in _broken(change, tip, numbers))
+        tip, numbers[change.rule_id] = change.hash, change.number
+        if change.what == WhatChanged.ENABLED:
+            said[change.rule_id] = change
+        elif change.what == WhatChanged.DISABLED:
+            said.pop(change.rule_id, None)
+    return said, problems
+
+
+def _broken(change: PolicyChange, tip: str, numbers: dict[int, int]) -> Iterator[str]:
+    """What is wrong with this change, which should continue the one whose hash is `tip`."""
+    last = numbers.get(change.rule_id, 0)
+    if change.number != last + 1:
+        yield f"does not follow version {last}"
+    if change.previous_hash != tip:
+        yield "does not follow the change before it: one is missing or was moved"
+    if change_hash(change, change.rule.name, change.by.get_username()) != change.hash:
+        yield "was changed: it does not give its hash"
+    if rule_digest(change.rule.name, change.content) != change.digest:
+        yield "does not give the digest of what it says"
+    if change.what == WhatChanged.ENABLED and _kind(change) in LETS_RUN:
+        tested = change.backtest
+        if tested is None or (tested.digest, tested.rule_id) != (change.digest, change.rule_id):
+            yield "lets calls run without a back-test of exactly what it says"
+    elif change.backtest_id is not None:
+        yield "names a back-test that it did not need"
+
+
+def _kind(change: PolicyChange) -> str:
+    try:
+        return str(change.values.get("kind"))
+    except (ValueError, AttributeError):
+        return ""  # its hash says that it was changed
 
 
 def change_hash(change: PolicyChange, name: str, by: str) -> str:

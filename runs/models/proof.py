@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from runs.models.approval import Approval
+from runs.models.approval import Approval, Origin
 from runs.models.step import Step
 from tools.policy import Verdict
 
@@ -92,4 +92,23 @@ def asked(approval: Approval) -> dict[str, Any]:
         "policy": approval.policy_version,
         "expires_at": approval.expires_at.isoformat(),
         "preview_sha256": sha256(approval.preview),
+        "environment": approval.environment,
+        "rule_reason": approval.rule_reason,
+        "execute_within_seconds": approval.execute_within_seconds,
+        "cooling_off_seconds": approval.cooling_off_seconds,
     }
+
+
+def not_as_asked(approval: Approval, said: dict[str, Any]) -> list[str]:
+    """Names of what this row says otherwise than the event that put the question before people.
+
+    Versions before recorded fewer facts in that event; what it does not mention is not compared.
+    """
+    facts: dict[str, Any] = json.loads(json.dumps(asked(approval)))
+    names = [name for name in facts if facts[name] != said.get(name, facts[name])]
+    names += [name for name in ("edited_by", "differences") if (name in facts) != (name in said)]
+    if approval.origin != said.get("origin", Origin.PROPOSED):
+        names.append("origin")
+    if approval.headline != approval.headline_of_preview:
+        names.append("headline")
+    return names

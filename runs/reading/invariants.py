@@ -26,6 +26,7 @@ from runs.models import (
     event_hash,
 )
 from runs.models.outcome import untold
+from runs.reading.decision_checks import decisions_fit
 from runs.reading.hashes import changed_texts
 from runs.reading.ledger_checks import charges_fit
 from runs.reading.revision_checks import revisions_fit
@@ -52,7 +53,15 @@ def contradictions(run: Run) -> list[str]:
         events=list(run.events.order_by("seq")),
         approvals=list(run.approvals.select_related("step").prefetch_related("votes").order_by("id")),
     )
-    return [sentence for check in CHECKS for sentence in check(rows)]
+    return [sentence for check in CHECKS for sentence in _said(check, rows)]
+
+
+def _said(check: Callable[[Rows], Iterator[str]], rows: Rows) -> Iterator[str]:
+    """What a check finds. Columns may hold anything; a row that cannot be read is a contradiction, too."""
+    try:
+        yield from check(rows)
+    except Exception as error:
+        yield f"a row cannot be read, so not all was checked ({type(error).__name__}: {str(error)[:100]})"
 
 
 def _events_are_chained(rows: Rows) -> Iterator[str]:
@@ -215,6 +224,7 @@ CHECKS: tuple[Callable[[Rows], Iterator[str]], ...] = (
     _every_call_has_one_result,
     _gated_calls_were_decided,
     lambda rows: revisions_fit(rows.run, rows.approvals),
+    lambda rows: decisions_fit(rows.run, rows.approvals, rows.events),
     _outcomes_fit,
     _status_fits,
     _handed_over_once,
