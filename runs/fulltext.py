@@ -7,6 +7,7 @@ text that became longer is one more entry. Nothing is stored but tokens and ids.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +22,6 @@ VERSIONS = 4  # entries of one step
 STEPS = 1 << 20  # steps of one run; later ones are not searched
 OF_RUN = STEPS * VERSIONS
 LAST_POSITION, MOST_POSITIONS = 16_383, 255  # bounds of a tsvector
-WINDOW = 800  # entries that PostgreSQL looks through at once for a word that is common
 FEW = 5_000  # so many hits are read at once; a word with more of them is common
 
 
@@ -129,8 +129,9 @@ def end_rebuild() -> None:
             cursor.execute(f"ANALYZE {TABLE}")
 
 
-def few(match: Match, most: int = FEW) -> list[int] | None:
-    """All entries that match, oldest first, or None when there are more than `most` or it would take long."""
+def few(match: Match) -> list[int] | None:
+    """All entries that match, oldest first, or None when there are more than FEW or it would take long."""
+    most = FEW
     if connection.vendor == "postgresql":
         if _expected(match) > 4 * most:
             return None
@@ -153,18 +154,31 @@ def _expected(match: Match) -> int:
     return rows
 
 
-def newest(match: Match, below: int, most: int) -> tuple[list[int], int]:
-    """Entries under this id that match, newest first, up to `most`; and the id down to which was looked.
+def reads_whole_runs() -> bool:
+    """Whether looking a word up in a run means to read all of its entries."""
+    return connection.vendor == "postgresql"
 
-    The id is 0 when there are no older entries.
-    """
+
+def holders(match: Match, runs: Collection[int]) -> set[int]:
+    """Those of these runs that have a matching entry."""
     if connection.vendor == "postgresql":
-        query = f"SELECT id, document @@ %s::tsquery FROM {TABLE} WHERE id < %s ORDER BY id DESC LIMIT %s"  # noqa: S608
-        window = _rows(query, [match.text, below, WINDOW])
-        return [pk for pk, fits in window if fits], window[-1][0] if len(window) == WINDOW else 0
-    query = f"SELECT rowid FROM {TABLE} WHERE {TABLE} MATCH %s AND rowid < %s ORDER BY rowid DESC LIMIT %s"  # noqa: S608
-    found = [row[0] for row in _rows(query, [match.text, below, most])]
-    return found, found[-1] if len(found) == most else 0
+        return set(hits(match, list(runs)))
+    query = (
+        f"SELECT rowid FROM {TABLE} WHERE {TABLE} MATCH %s AND rowid BETWEEN %s AND %s ORDER BY rowid LIMIT 1"  # noqa: S608
+    )
+    found: set[int] = set()
+    pks = sorted(runs)
+    at = 0
+    while at < len(pks):  # from hit to hit: runs without one between them cost nothing
+        first = _rows(query, [match.text, pks[at] * OF_RUN, (pks[-1] + 1) * OF_RUN - 1])
+        if not first:
+            break
+        run = run_of(first[0][0])
+        at = bisect_left(pks, run, at)
+        if at < len(pks) and pks[at] == run:
+            found.add(run)
+            at += 1
+    return found
 
 
 def hits(match: Match, runs: Sequence[int], each: int = 1) -> dict[int, list[int]]:

@@ -15,7 +15,7 @@ from runs.consumers import LOOK_AGAIN_SECONDS, LiveConsumer
 from runs.parameters import numbers_of
 from runs.reading.facets import read_facets
 from runs.reading.run_rows import RunRow, read_rows
-from runs.reading.runs import Cursor, RunQuery, count_newer
+from runs.reading.runs import Newest, RunQuery, count_newer
 from runs.reading.workers import count_unattended
 from runs.sharing import shared
 
@@ -30,7 +30,7 @@ class RunListConsumer(LiveConsumer):
 
     def prepare(self, parameters: dict[str, str]) -> None:
         self.query = RunQuery.parse(parameters)
-        self.newest = Cursor.parse(parameters.get("newest", ""))
+        self.newest = Newest.parse(parameters.get("newest", ""))
         self.pks = numbers_of(parameters.get("rows", ""))
         self._hinted: set[int] = set()
         self._read_all_at = float("-inf")

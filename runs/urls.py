@@ -57,6 +57,7 @@ urlpatterns = [
     path("runs/<uuid:request_id>.json", runs.run_json, name="run-json"),
     path("runs/<uuid:request_id>/steps/<int:step>/receipt.json", receipts.receipt, name="receipt"),
     path("runs/<uuid:request_id>/steps/<int:step>/<str:part>", steps.payload, name="payload"),
+    path("runs/<uuid:request_id>/texts/<str:part>", steps.text_of_run, name="run-text"),
     path("approvals/", approvals.queue, name="approvals"),
     path("approvals/history/", history.history, name="approvals-history"),
     path("approvals/reviewing/", history.reviewing, name="reviewing"),

@@ -6,10 +6,12 @@ import csv
 import io
 import json
 from datetime import datetime, timedelta
+from importlib import import_module
 from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from django.apps import apps
 from django.contrib.auth.models import User
 from django.db import connections
 from django.test import AsyncClient, Client
@@ -23,6 +25,7 @@ from runs.reading.history_export import cell
 from runs.seen import card_seen
 from tests.factories import a_run, a_waiting_call
 
+fill_searched = import_module("runs.migrations.0025_folded_headlines").fill_searched
 pytestmark = pytest.mark.django_db
 
 
@@ -76,6 +79,8 @@ def test_it_is_filtered_by_whatever_is_known_of_a_decision(
         ("q=REVERT", ["Revert the api"]),
         ("q=0%25_", ["Scale 100%_of it"]),
         ("q=1%250", []),
+        ("q=r%C3%A9vert+API", ["Revert the api"]),
+        ("q=api+revert+scale", []),
         ("tool=revert_deployment&agent=incident&order=oldest", ["Revert the api", "Scale 100%_of it"]),
         ("tool=scale_service", []),
         ("agent=another", []),
@@ -224,3 +229,11 @@ def test_a_note_that_is_not_about_this_says_nothing(
     form = {"verdict": "approve", "revision": 1, "digest": approval.digest, "seen": forged}
     assert client.post(f"/approvals/{approval.pk}/decide/", form).status_code == 302
     assert Vote.objects.get().seconds_on_card is None
+
+
+def test_headlines_of_earlier_versions_are_found_without_their_accents(page: Client, operator: User) -> None:
+    decided(operator, headline="Redémarrer Ünïcode")
+    Approval.objects.update(searched="")
+    fill_searched(apps, None)
+    for query in ("q=redemarrer", "q=UNI%CC%88CODE", "q=unicode+red%C3%A9marrer"):
+        assert headlines(page, query) == ["Redémarrer Ünïcode"], query

@@ -132,4 +132,7 @@ def test_a_facet_replaces_the_value_of_its_field() -> None:
     assert str(query.with_value("status", "waiting")) == "pool cost:>1 status:waiting"
     assert str(query.without("status")) == "pool cost:>1"
     assert query.of("status") == ("failed", "stopped")
+    minus = parse("-status:succeeded status:failed")
+    assert str(minus.with_value("status", "waiting")) == "-status:succeeded status:waiting"
+    assert str(minus.without("status")) == "-status:succeeded"
     assert str(parse("").with_value("user", "Ada L.")) == 'user:"Ada L."'

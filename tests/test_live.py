@@ -23,7 +23,7 @@ from agentops.asgi import application
 from runs import actions, watching
 from runs.actions.indexing import Indexer
 from runs.models import Approval, Budget, Run, RunStatus
-from runs.reading.runs import newest_cursor
+from runs.reading.runs import newest_runs
 from tests.factories import a_lease, a_question, a_run, a_turn, a_waiting_call, an_attempt
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -245,7 +245,7 @@ async def test_new_questions_are_counted_and_never_inserted(cookie: bytes) -> No
 
 async def test_the_list_changes_rows_in_place_and_counts_new_ones(cookie: bytes) -> None:
     run = await do(a_run)("first")
-    newest = await do(newest_cursor)()
+    newest = await do(newest_runs)()
     async with open_page(f"/live/runs/?newest={newest}&rows={run.pk}", cookie) as page:
         assert "Queued" in await page.hear(f"run-{run.pk}")
         await page.hear("new-runs")

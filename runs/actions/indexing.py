@@ -197,7 +197,8 @@ def _entry_of_step(step: Step) -> Iterator[Entry]:
     else:
         return
     texts = [getattr(step, f"{name}_begins") for name in ("reasoning", "text", "error")]
-    texts += [tokens.spoken(part) for name in ("arguments", "result") for part in _bounded(step, name)]
+    for parts in (_bounded(step, "arguments"), _bounded(step, "result")):
+        texts += [tokens.spoken(part, parts[0]) for part in parts]
     yield fulltext.entry_id(step.run_id, step.seq, version), tokens.document(texts, _facts(step))
 
 

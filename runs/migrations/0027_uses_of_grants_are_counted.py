@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("runs", "0023_statements_and_summaries"),
+        ("runs", "0025_folded_headlines"),
     ]
 
     operations = [

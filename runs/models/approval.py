@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from runs.models.run import Run
 from runs.models.step import Step
+from runs.tokens import fold
 from tools.policy import Ask
 
 HEADLINE = 300
@@ -69,7 +70,8 @@ class Approval(models.Model):
     # What the reviewer sees: {headline, environment, chips, changes, reversible, object, basis}. Written by
     # the tool from arguments and a dry run; never by the model.
     preview = models.TextField()
-    headline = models.CharField(max_length=HEADLINE, blank=True, default="")  # of the preview, to be searched
+    headline = models.CharField(max_length=HEADLINE, blank=True, default="")  # of the preview
+    searched = models.TextField(blank=True, default="")  # the headline, folded as what is looked for
     state = models.CharField(max_length=12, choices=ApprovalState, default=ApprovalState.PENDING)
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()  # to decide
@@ -114,13 +116,14 @@ class Approval(models.Model):
         names = options.get("update_fields")
         if names is None or "preview" in names:
             self.headline = self.headline_of_preview
+            self.searched = fold(self.headline)
             if names is not None:
-                options["update_fields"] = {*names, "headline"}
+                options["update_fields"] = {*names, "headline", "searched"}
         super().save(**options)
 
     @property
     def headline_of_preview(self) -> str:
-        """The headline as it is stored to be searched."""
+        """The headline as it is stored."""
         headline = str(self.card.get("headline") or "").encode("utf-8", "replace").decode()
         return headline.replace("\0", "")[:HEADLINE]
 

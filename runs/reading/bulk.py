@@ -9,9 +9,8 @@ from itertools import batched
 
 from runs.models import Run
 from runs.reading.export import run_log
-from runs.reading.finding import Finder
 from runs.reading.labels import read_labels
-from runs.reading.runs import RunQuery
+from runs.reading.runs import RunQuery, find_runs
 
 MOST_CHANGED = 500  # runs that are tagged or cancelled at once
 MOST_EXPORTED = 2_000
@@ -22,7 +21,7 @@ def result_of(query: RunQuery, *, most: int, now: datetime) -> list[int]:
     """The runs of a search in their order, up to `most` and one: then there are more."""
     if query.error is not None:
         return []
-    return Finder(query.conditions, query.sort, now=now, windows=ALL).find(most + 1).pks
+    return find_runs(query.first(), most + 1, now=now, windows=ALL).pks
 
 
 def json_lines(pks: list[int]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from functools import cached_property
 from django.db.models.functions import Left, Length
 
 from runs.models import Run, StepKind
-from runs.reading.payloads import payload, with_beginnings
+from runs.reading.payloads import WHOLE
 
 MOST_STEPS = 600  # of each run that are aligned
 COMPARED = 20_000  # characters of a text that are compared; of longer ones the length, too
@@ -152,7 +152,7 @@ def read_comparison(left: Run, right: Run) -> Comparison:
         right=right,
         pairs=tuple(align(*sides)),
         is_cut=max(left.step_count, right.step_count) > MOST_STEPS,
-        answer=difference(left.final_response, right.final_response),
+        answer=_of_answers(left.final_response, right.final_response),
     )
 
 
@@ -194,17 +194,26 @@ def difference(left: str, right: str) -> tuple[Line, ...]:
     return tuple(lines[:DIFF_LINES])
 
 
+def _of_answers(left: str, right: str) -> tuple[Line, ...]:
+    """The difference of two answers, each by its first COMPARED characters."""
+    lines = difference(left[:COMPARED], right[:COMPARED])
+    if not lines and left != right:
+        return (Line("hunk", f"The first {COMPARED:,} characters are the same. The rest differs."),)
+    return lines
+
+
 def compare_steps(left: Run, left_seq: int, right: Run, right_seq: int) -> dict[str, tuple[Line, ...]]:
     """The differences of two steps by the name of what differs, in lines of indented JSON or text."""
+    begins = [Left(part, WHOLE) for part in PARTS]
     ours, theirs = (
-        with_beginnings(run.steps.filter(seq=seq), PARTS).first()
+        run.steps.filter(seq=seq).values_list(*begins).first()
         for run, seq in ((left, left_seq), (right, right_seq))
     )
     if ours is None or theirs is None:
         return {}
     found = {
-        part: difference(_lines(payload(ours, part).text), _lines(payload(theirs, part).text))
-        for part in PARTS
+        part: difference(_lines(one), _lines(other))
+        for part, one, other in zip(PARTS, ours, theirs, strict=True)
     }
     return {part: lines for part, lines in found.items() if lines}
 

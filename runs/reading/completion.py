@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from django.contrib.auth.models import User
 
-from runs import agents
+from runs import agents, tokens
 from runs.models import Run, RunTag
 from runs.reading.language import CHOICES, FIELDS, NUMBERS
 from tools import registry
@@ -46,7 +46,7 @@ def complete(text: str) -> list[Suggestion]:
         return []
     *chosen, last = begun.split(",")
     before = "".join(f"{value}," for value in chosen)
-    values = [value for value in _values(name, last) if value.lower().startswith(last.lower())]
+    values = [value for value in _values(name, last) if tokens.fold(value).startswith(tokens.fold(last))]
     shown = [value for value in dict.fromkeys(values) if value not in chosen][:MOST]
     return [Suggestion(f"{name}:{before}{_quoted(value)}", value, "") for value in shown]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from django.db.models import Q
-from django.db.models.functions import Left
+from django.db.models.functions import Left, Right
 
 from runs import fulltext, tokens
 from runs.fulltext import Phrase
@@ -17,7 +18,9 @@ from runs.reading.runs import RunQuery
 
 EACH = 2  # steps that are shown of a run
 SHOWN = 12_000  # characters of a text that are looked at
+SHOWN_END = 1_200  # and so many of its end, where the index has that, too
 BEFORE, AFTER = 60, 110  # characters around the first word that was found
+MOST_MARKS = 20
 TEXTS = {
     "text": "said",
     "reasoning": "thought",
@@ -25,6 +28,7 @@ TEXTS = {
     "arguments": "arguments",
     "result": "result",
 }
+JSON = ("arguments", "result")
 
 
 @dataclass(frozen=True)
@@ -63,41 +67,40 @@ def read_hits(query: RunQuery, pks: Sequence[int]) -> dict[int, list[Hit]]:
 
 
 def pattern(phrases: Collection[Phrase]) -> re.Pattern[str] | None:
-    """Finds the words of a search where they stand in a text; None when there are none."""
-    parts = [_part(phrase) for phrase in phrases]
-    return re.compile("|".join(parts), re.IGNORECASE) if parts else None
+    """Finds the words of a search in folded and parted text; None when there are none."""
+    parts = [tokens.expression(phrase.tokens, begins=phrase.begins) for phrase in phrases]
+    return re.compile("|".join(parts)) if parts else None
 
 
 def excerpt(text: str, words: re.Pattern[str] | None) -> tuple[Piece, ...] | None:
     """The surroundings of the first words that are found; None when none is."""
-    first = words.search(text) if words is not None else None
-    if words is None or first is None:
+    if words is None:
         return None
-    start = max(0, first.start() - BEFORE)
-    shown = text[start : first.end() + AFTER]
-    pieces = [Piece("…", False)] if start else []
-    at = 0
-    for found in words.finditer(shown):
-        if found.start() > at:
-            pieces.append(Piece(shown[at : found.start()], False))
-        pieces.append(Piece(found.group(), True))
-        at = found.end()
-    rest = shown[at:] + ("…" if first.end() + AFTER < len(text) else "")
+    text = text.replace(tokens.HUMP, " ")
+    parted = tokens.parted(text)
+    found = words.finditer(tokens.fold(parted))
+    spans = [match.span() for match in islice(found, MOST_MARKS)]
+    if not spans:
+        return None
+    marks = [_unparted(parted, span) for span in tokens.sources(parted, spans)]
+    start, end = max(0, marks[0][0] - BEFORE), marks[0][1] + AFTER
+    pieces, at = [Piece("…", False)] if start else [], start
+    for begins, ends in marks:
+        begins = max(begins, at)
+        if begins >= end:
+            break
+        if begins > at:
+            pieces.append(Piece(text[at:begins], False))
+        pieces.append(Piece(text[begins:ends], True))
+        at = ends
+    rest = text[at:end] + ("…" if max(at, end) < len(text) else "")
     return tuple([*pieces, Piece(rest, False)] if rest else pieces)
 
 
-def _part(phrase: Phrase) -> str:
-    """Tokens with whatever separates them; words begin and end where words do."""
-    between = r"[\W_]*"
-    inner = between.join(re.escape(token) for token in phrase.tokens)
-    begin = r"(?<![^\W_])" if phrase.tokens[0].isascii() else ""
-    end = r"[^\W_]*" if phrase.begins else r"(?![^\W_])" if phrase.tokens[-1].isascii() else ""
-    return f"(?:{begin}{inner}{end}|(?<=[a-z0-9])(?-i:{_humped(phrase)}))" if begin else f"(?:{inner}{end})"
-
-
-def _humped(phrase: Phrase) -> str:
-    """The same words inside of one in camel case."""
-    return "".join(re.escape(token[:1].upper() + token[1:]) for token in phrase.tokens)
+def _unparted(parted: str, span: tuple[int, int]) -> tuple[int, int]:
+    """The same stretch of the text as it was before its words in camel case were parted."""
+    begins, ends = (place - parted.count(tokens.HUMP, 0, place) for place in span)
+    return begins, ends
 
 
 def _in_questions(runs: Sequence[int], words: re.Pattern[str] | None) -> dict[int, list[Hit]]:
@@ -119,6 +122,7 @@ def _steps(places: dict[int, list[int]]) -> list[Step]:
         return []
     runs, seqs = {run for run, _ in wanted}, {seq for _, seq in wanted}
     bounded = {f"{name}_begins": Left(name, SHOWN) for name in TEXTS}
+    bounded |= {f"{name}_ends": Right(name, SHOWN_END) for name in JSON}
     rows = Step.objects.filter(Q(run__in=runs) & Q(seq__in=seqs)).only("run_id", "seq", "kind", "name")
     keys = rows.order_by("run_id", "seq").values_list("pk", "run_id", "seq")
     pks = [pk for pk, run, seq in keys if (run, seq) in wanted]
@@ -127,13 +131,18 @@ def _steps(places: dict[int, list[int]]) -> list[Step]:
 
 def _hit(step: Step, words: re.Pattern[str] | None) -> Hit:
     """The first of the step's texts that holds the words; the beginning of one when they stand further on."""
-    texts = {name: getattr(step, f"{name}_begins") for name in TEXTS}
-    for name in ("arguments", "result"):
-        texts[name] = tokens.spoken(texts[name])
+    texts = [(name, getattr(step, f"{name}_begins")) for name in TEXTS]
+    texts += [
+        (name, getattr(step, f"{name}_ends"))
+        for name, begins in texts
+        if len(begins) == SHOWN and name in JSON
+    ]
+    begun = dict(reversed(texts))
+    texts = [(name, tokens.spoken(text, begun[name]) if name in JSON else text) for name, text in texts]
     name = step.name if step.kind == StepKind.TOOL else "model"
-    for kind, text in texts.items():
+    for kind, text in texts:
         pieces = excerpt(text, words)
         if pieces is not None:
             return Hit(step.seq, name, TEXTS[kind], pieces)
-    begins = next((text for text in (texts["text"], texts["arguments"], texts["result"]) if text), "")
+    begins = next((text for kind, text in texts if text and kind in {"text", *JSON}), "")
     return Hit(step.seq, name, "", (Piece(begins[: BEFORE + AFTER], False),))

@@ -1,9 +1,15 @@
-"""Filters beside the list, with counts that are bounded however many runs there are."""
+"""Filters beside the list of runs, with counts that are bounded however many runs there are.
+
+A count says how many runs a click on it leads to. The values of a field are therefore counted among the
+runs that fit all other terms: the terms that ask for a value of this very field are left out, because a
+click replaces them. Terms with a minus always count, also those about the field itself: a click keeps them.
+So with `-status:failed` the value failed counts 0.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,14 +17,14 @@ from django.db import connection
 from django.db.models import Case, Count, Exists, OuterRef, When
 
 from runs.models import ENDED, Approval, Run, RunNote, RunTag, Step, StepStatus
-from runs.reading.finding import Finder
 from runs.reading.language import Query, Term
 from runs.reading.places import NEWEST
-from runs.reading.runs import RunQuery
+from runs.reading.runs import RunQuery, find_runs
 
 CAP = 1_000  # runs that are counted
 CAP_WALKED = 200  # where their steps have to be looked up
-MOST_TAGS = 8
+WINDOWS = 2  # that are looked through for them
+MOST_TAGS = 8  # of those that were not asked for
 TRAITS: dict[str, dict[str, Callable[[dict[str, Any]], bool]]] = {
     "has": {
         "approval": lambda kind: kind["has_approval"],
@@ -26,7 +32,7 @@ TRAITS: dict[str, dict[str, Callable[[dict[str, Any]], bool]]] = {
         "unknown": lambda kind: kind["has_unknown"],
     },
     "is": {
-        "open": lambda kind: kind["status"] not in ENDED,
+        "open": lambda kind: kind["is_open"],
         "ended": lambda kind: kind["status"] in ENDED,
         "simulated": lambda kind: kind["simulated"],
         "live": lambda kind: not kind["simulated"],
@@ -67,43 +73,80 @@ class Facets:
         return tuple((name, facets) for name, facets in (("Has", self.has), ("Is", self.is_)) if facets)
 
 
-def read_facets(query: RunQuery, *, now: datetime) -> Facets:
-    """Counts per status, agent and tag: of all runs up to CAP each, of a search among its newest runs.
+@dataclass(frozen=True)
+class Sample:
+    """The newest runs of a search, and whether looking stopped before all of them were found."""
 
-    What runs have and are is counted among the newest ones; a value that all of them or none of them have
-    is no help and left out.
+    pks: Any  # keys, or a query for them
+    kinds: list[dict[str, Any]]
+    is_part: bool
+
+
+class Samples:
+    """The runs among which each field is counted; the same search is looked for once."""
+
+    def __init__(self, query: RunQuery, now: datetime) -> None:
+        self._query, self._now = query, now
+        self._taken: dict[Query, Sample] = {}
+
+    def of(self, terms: Query) -> Sample:
+        """The newest runs that fit these terms, up to CAP."""
+        if terms not in self._taken:
+            self._taken[terms] = self._take(terms)
+        return self._taken[terms]
+
+    def _take(self, terms: Query) -> Sample:
+        asked = self._query.asking(terms)
+        if not terms:
+            # In the query itself: a thousand keys back and forth take longer than finding them.
+            pks: Any = Run.objects.order_by("-created_at", "-pk").values("pk")[: CAP + 1]
+            kinds = _kinds(pks)
+            return Sample(pks, kinds, sum(kind["n"] for kind in kinds) > CAP)
+        most = CAP_WALKED if asked.conditions.has_text else CAP
+        found = find_runs(replace(asked, sort=NEWEST), most + 1, now=self._now, windows=WINDOWS)
+        pks = found.pks[:most]
+        return Sample(pks, _kinds(pks), len(found.pks) > most or found.stopped_at is not None)
+
+
+def read_facets(query: RunQuery, *, now: datetime) -> Facets:
+    """Counts per status, agent, tag and trait, up to CAP each; `+` where there may be more runs.
+
+    A trait that all runs of the search have, or none of them, does not narrow it and is left out.
     """
-    rest = query.query.without("status").without("agent").without("tag")
     if query.error is not None:
         return Facets((), (), (), (), ())
-    asked = query.asking(rest)
-    pks: Any
-    if not rest:
-        # In the query itself: a thousand keys back and forth take longer than finding them.
-        newest = Run.objects.order_by("-created_at", "-pk")
-        pks, most, capped = newest.values("pk")[:CAP], CAP, False
-    else:
-        most = CAP_WALKED if asked.conditions.has_text else CAP
-        pks = Finder(asked.conditions, NEWEST, now=now, windows=1).find(most).pks
-        capped = len(pks) >= most
-    kinds = _kinds(pks)
-    statuses, agents = query.query.of("status"), query.query.of("agent")
-    by_status = {**dict.fromkeys(STATUSES, 0), **_sums(kinds, "status", ("agent", agents))}
-    by_agent = {**dict.fromkeys(agents, 0), **_sums(kinds, "agent", ("status", statuses))}
-    if not rest and not query.query.terms:
-        by_status |= _counted("status", list(by_status))
-        by_agent |= _counted("agent", list(by_agent))
-    tags = RunTag.objects.filter(run__in=pks).order_by().values_list("name").annotate(n=Count("pk"))
-    by_tag = {**dict.fromkeys(query.query.of("tag"), 0), **dict(tags.order_by("-n", "name")[:MOST_TAGS])}
-    shown = [one for one in kinds if _is_of(one, "status", statuses) and _is_of(one, "agent", agents)]
-    is_more = sum(one["n"] for one in kinds) >= most
+    samples, terms = Samples(query, now), query.query
+    tagged = samples.of(terms.without("tag"))
+    whole = samples.of(terms)
     return Facets(
-        tuple(_facet(query, "status", value, by_status[value], capped) for value in STATUSES),
-        tuple(_facet(query, "agent", value, by_agent[value], capped) for value in sorted(by_agent)),
-        tuple(_facet(query, "tag", value, count, capped) for value, count in by_tag.items()),
-        _traits(query, "has", shown, is_more),
-        _traits(query, "is", shown, is_more),
+        _columns(query, "status", samples, list(STATUSES)),
+        _columns(query, "agent", samples, []),
+        tuple(_facet(query, "tag", value, n, tagged.is_part) for value, n in _tags(query, tagged)),
+        _traits(query, "has", whole),
+        _traits(query, "is", whole),
     )
+
+
+def _columns(query: RunQuery, name: str, samples: Samples, always: list[str]) -> tuple[Facet, ...]:
+    """The values of a column: those of the sample, those that were asked for, and those shown `always`."""
+    rest = query.query.without(name)
+    sample = samples.of(rest)
+    asked = [value for value in query.query.of(name) if not value.endswith("*")]
+    counts = dict.fromkeys([*always, *sorted(asked)], 0)
+    for kind in sample.kinds:
+        counts[kind[name]] = counts.get(kind[name], 0) + kind["n"]
+    if not rest:
+        counts |= _counted(name, list(counts))
+        return tuple(_facet(query, name, value, n, n > CAP) for value, n in counts.items())
+    return tuple(_facet(query, name, value, n, sample.is_part) for value, n in counts.items())
+
+
+def _tags(query: RunQuery, sample: Sample) -> list[tuple[str, int]]:
+    """The most frequent tags, and those that were asked for."""
+    tags = RunTag.objects.filter(run__in=sample.pks).order_by().values_list("name").annotate(n=Count("pk"))
+    counts = dict(tags.order_by("-n", "name"))
+    asked = [value.lower() for value in query.query.of("tag")]
+    return [(name, counts.get(name, 0)) for name in dict.fromkeys([*asked, *list(counts)[:MOST_TAGS]])]
 
 
 def _kinds(pks: Any) -> list[dict[str, Any]]:
@@ -115,27 +158,16 @@ def _kinds(pks: Any) -> list[dict[str, Any]]:
         # All of them at once: they are few, and steps of a run are many.
         "has_note": Case(When(pk__in=RunNote.objects.order_by().values("run"), then=True), default=False),
         "has_unknown": Case(When(pk__in=unknown.values("run"), then=True), default=False),
+        "is_open": Case(When(ended_at__isnull=True, then=True), default=False),
         "is_fork": Case(When(parent_run__isnull=False, then=True), default=False),
     }
     counted: Any = runs.annotate(**traits).annotate(n=Count("pk"))
     return list(counted)
 
 
-def _is_of(kind: dict[str, Any], column: str, wanted: tuple[str, ...]) -> bool:
-    return not wanted or kind[column] in wanted
-
-
-def _sums(kinds: list[dict[str, Any]], column: str, other: tuple[str, tuple[str, ...]]) -> dict[str, int]:
-    """Per value of one column, of runs whose other column is wanted."""
-    sums: dict[str, int] = {}
-    for kind in kinds:
-        if _is_of(kind, *other):
-            sums[kind[column]] = sums.get(kind[column], 0) + kind["n"]
-    return sums
-
-
-def _traits(query: RunQuery, name: str, kinds: list[dict[str, Any]], is_more: bool) -> tuple[Facet, ...]:
+def _traits(query: RunQuery, name: str, sample: Sample) -> tuple[Facet, ...]:
     """What some of these runs have or are and others are not. One more of them narrows the search further."""
+    kinds = sample.kinds
     total = sum(kind["n"] for kind in kinds)
     facets = []
     for value, fits in TRAITS[name].items():
@@ -146,17 +178,16 @@ def _traits(query: RunQuery, name: str, kinds: list[dict[str, Any]], is_more: bo
             others = tuple(term for term in terms if term not in asking)
             changed = Query(others if asking else (*others, Term(name, (value,))))
             address = query.asking(changed).address
-            facets.append(Facet(value, count, bool(asking), address, is_more and count > 0))
+            facets.append(Facet(value, min(count, CAP), bool(asking), address, sample.is_part))
     return tuple(facets)
 
 
 def _counted(column: str, values: list[str]) -> dict[str, int]:
-    """All runs with each value, up to CAP: read from the index alone."""
+    """All runs with each value, up to one more than CAP: read from the index alone."""
     if not values:
         return {}
-    one = (
-        f"SELECT %s, (SELECT count(*) FROM (SELECT 1 FROM runs_run WHERE {column} = %s LIMIT {CAP}) AS rows)"  # noqa: S608
-    )
+    some = f"SELECT 1 FROM runs_run WHERE {column} = %s LIMIT {CAP + 1}"  # noqa: S608
+    one = f"SELECT %s, (SELECT count(*) FROM ({some}) AS rows)"  # noqa: S608
     with connection.cursor() as cursor:
         cursor.execute(
             " UNION ALL ".join([one] * len(values)), [v for value in values for v in (value, value)]
@@ -164,8 +195,12 @@ def _counted(column: str, values: list[str]) -> dict[str, int]:
         return dict(cursor.fetchall())
 
 
-def _facet(query: RunQuery, name: str, value: str, count: int, capped: bool) -> Facet:
+def _facet(query: RunQuery, name: str, value: str, count: int, is_more: bool) -> Facet:
     """A click on the chosen value takes the filter away again."""
-    chosen = value in query.query.of(name)
+    asked = query.query.of(name)
+    if name == "tag":
+        chosen = value in {one.lower() for one in asked}
+    else:
+        chosen = any(value.startswith(one[:-1]) if one.endswith("*") else value == one for one in asked)
     changed = query.query.without(name) if chosen else query.query.with_value(name, value)
-    return Facet(value, count, chosen, query.asking(changed).address, (capped and count > 0) or count >= CAP)
+    return Facet(value, min(count, CAP), chosen, query.asking(changed).address, is_more)

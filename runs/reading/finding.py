@@ -1,8 +1,11 @@
 """Finds the runs of a search, page by page, with a bound on how many are looked at.
 
-Which way is chosen by counting first. A search whose words, tags or numbers few runs have reads those runs.
-Otherwise the runs are gone through in the order of the list, by windows, until a page is full: what many
-runs have is found soon. When it was not found in MOST_WINDOWS, the place is told, and the reader may go on.
+The finder counts first. When few runs have a word, a tag or a number of the search, it reads those runs.
+Otherwise it walks the runs in the order of the list, in windows, until a page is full: what many runs have
+is found soon. After MOST_WINDOWS it stops and reports the place, and the reader may search further.
+
+It never walks the full-text index instead: that index is in the order of keys, and runs that start at the
+same time get their times in another order than their keys.
 """
 
 from __future__ import annotations
@@ -24,12 +27,10 @@ from runs.reading.places import Place, Sort, in_order
 WINDOW = 1_500  # runs that are compared at once
 FIRST_WINDOW = 60  # the first ones are smaller: what many runs have is found in them
 MOST_WINDOWS = 8
+MOST_READ_WINDOWS = 2  # where looking up a word means to read all entries of a run
 FEW = 1_000  # runs that are read at once when a condition has so few
 PROBED = 60  # runs whose steps are looked up at once
-HITS_AT_ONCE = 600  # entries of the index that are read at once
 NEWEST_FIRST = frozenset({"status", "agent", "user"})  # their indexes are ordered by time
-LAST_RUN = 1 << 40  # no run has so high a key
-MOST_OPEN = 5_000  # runs that go on, in an order other than by time
 
 Key = tuple[Any, int]
 
@@ -50,10 +51,11 @@ class Finder:
     """One search at one moment."""
 
     def __init__(
-        self, conditions: Conditions, sort: Sort, *, now: datetime, windows: int = MOST_WINDOWS
+        self, conditions: Conditions, sort: Sort, *, now: datetime, windows: int | None = None
     ) -> None:
         self._conditions, self._sort, self._now = conditions, sort, now
-        self._windows = windows
+        reads_all = conditions.has_text and fulltext.reads_whole_runs()
+        self._windows = windows or (MOST_READ_WINDOWS if reads_all else MOST_WINDOWS)
         self._wanted = 0
         self._stopped: Key | None = None
         self._match_done = False  # what is gone through holds the words already
@@ -61,11 +63,16 @@ class Finder:
     def find(self, wanted: int, *, after: Place | None = None, backwards: bool = False) -> Found:
         """Up to `wanted` runs behind a place, or nearest before it, in the order of the list."""
         self._stopped, self._wanted = None, wanted
-        keys = list(islice(self._keys(after, backwards), wanted))
+        if after is not None and after.at is not None:
+            self._now = after.at
+        keys = list(islice(_once_each(self._keys(after, backwards)), wanted))
         stopped = self._stopped if len(keys) < wanted else None
         if backwards:
             keys.reverse()
-        return Found(tuple(Place(*key) for key in keys), Place(*stopped) if stopped else None)
+        return Found(tuple(map(self._place, keys)), self._place(stopped) if stopped else None)
+
+    def _place(self, key: Key) -> Place:
+        return Place(*key, self._now if self._sort.name == "duration" else None)
 
     def among(self, pks: Sequence[int]) -> list[int]:
         """Those of these few runs that fit."""
@@ -78,13 +85,8 @@ class Finder:
         chosen = self._chosen()
         if chosen is not None:
             yield from self._probed(self._listed(chosen, after, backwards))
-        elif self._conditions.match and self._is_newest_first(backwards):
-            yield from self._along_hits(after)
         else:
             yield from self._probed(self._along_runs(after, backwards))
-
-    def _is_newest_first(self, backwards: bool) -> bool:
-        return self._sort.is_time and self._sort.ascending == backwards
 
     def _chosen(self) -> list[int] | None:
         """All runs that can fit, when these are few."""
@@ -121,8 +123,8 @@ class Finder:
 
     def _ordered(self, runs: QuerySet[Run], after: Place | None, backwards: bool) -> list[Key]:
         parts = [(runs, True)]
-        if not self._sort.is_time:
-            parts = [(runs.filter(ended_at__isnull=not ended), ended) for ended in (True, False)]
+        if not self._sort.is_time:  # open runs first: one that ends in between is then found twice, not never
+            parts = [(runs.filter(ended_at__isnull=not ended), ended) for ended in (False, True)]
         return [key for part, ended in parts for key in self._order(part, ended, after, backwards)]
 
     def _order(
@@ -130,38 +132,28 @@ class Finder:
     ) -> QuerySet[Run, Key]:
         return in_order(runs, self._sort, ended=ended, now=self._now, after=after, backwards=backwards)
 
-    def _along_hits(self, after: Place | None) -> Iterator[Key]:
-        """Newest first along the index of words: entries of newer runs have higher ids."""
-        self._match_done = True
-        below = min(after.pk if after else LAST_RUN, LAST_RUN) * fulltext.OF_RUN
-        for _ in range(4 * self._windows):
-            entries, floor = fulltext.newest(self._conditions.match, below, HITS_AT_ONCE)
-            pks = sorted({fulltext.run_of(entry) for entry in entries})
-            yield from self._probed(self._listed(pks, after, False))
-            if not floor:
-                self._stopped = None
-                return
-            # The rest of a run that was found need not be read; one that was not may go on below.
-            last = fulltext.run_of(floor)
-            is_found = bool(pks) and pks[0] == last
-            below = last * fulltext.OF_RUN if is_found else floor
-            self._stopped = (self._created(last), last if is_found else last + 1)
-
-    def _created(self, pk: int) -> datetime:
-        at = Run.objects.filter(pk__lte=pk).order_by("-pk").values_list("created_at", flat=True).first()
-        return at or self._now
-
     def _along_runs(self, after: Place | None, backwards: bool) -> Iterator[Key]:
         if self._sort.is_time:
             yield from self._by_windows(Run.objects.all(), after, backwards)
             return
         rising = self._sort.ascending != backwards
-        open_runs = Run.objects.filter(ended_at__isnull=True).order_by("-created_at")
-        pks = list(open_runs.values_list("pk", flat=True)[:MOST_OPEN])
-        fitting = self._fitting(Run.objects.filter(pk__in=pks))
-        going_on = list(self._order(fitting, False, after, backwards)) if pks else []
+        open_runs = self._sorted_apart(Run.objects.filter(ended_at__isnull=True), after, backwards)
         ended = self._by_windows(Run.objects.filter(ended_at__isnull=False), after, backwards)
-        yield from heapq.merge(ended, going_on, reverse=not rising)
+        for key in heapq.merge(open_runs, ended, reverse=not rising):
+            stopped = self._stopped
+            if stopped is not None and (key > stopped if rising else key < stopped):
+                return  # ended runs were read up to there only: what is behind it belongs to the next page
+            yield key
+
+    def _sorted_apart(self, runs: QuerySet[Run], after: Place | None, backwards: bool) -> Iterator[Key]:
+        """Open runs that fit, in portions. They are few, and no index has their order."""
+        fitting = self._fitting(runs)
+        while True:
+            keys = list(self._order(fitting, False, after, backwards)[:WINDOW])
+            yield from keys
+            if len(keys) < WINDOW:
+                return
+            after = Place(*keys[-1])
 
     def _by_windows(self, runs: QuerySet[Run], after: Place | None, backwards: bool) -> Iterator[Key]:
         """Window after window in the order of the list, those that fit of each."""
@@ -173,15 +165,15 @@ class Finder:
         size = FIRST_WINDOW
         for _ in range(self._windows):
             size = min(WINDOW, 4 * size)
-            window = self._order(within, True, after, backwards)
-            fitting = self._fitting(Run.objects.filter(pk__in=window.values("pk")[:size]))
-            yield from self._order(fitting, True, after, backwards)
-            last = list(window[size - 1 : size])
-            if not last:
-                self._stopped = None
+            # Read once: runs that arrive between two queries would shift the end of the window.
+            keys = list(self._order(within, True, after, backwards)[:size])
+            fitting = self._fitting(Run.objects.filter(pk__in=[pk for _, pk in keys]))
+            pks = set(fitting.values_list("pk", flat=True))
+            yield from (key for key in keys if key[1] in pks)
+            if len(keys) < size:
                 return
-            after = Place(*last[0])
-            self._stopped = last[0]
+            after = Place(*keys[-1])
+        self._stopped = keys[-1]
 
     def _natural(self, runs: QuerySet[Run]) -> QuerySet[Run]:
         """Bounded by what the index of this order knows itself."""
@@ -209,9 +201,18 @@ class Finder:
 
     def _with_text(self, pks: list[int], without: set[int], match: fulltext.Match) -> list[int]:
         if match and pks:
-            held = fulltext.hits(match, pks)
+            held = fulltext.holders(match, pks)
             pks = [pk for pk in pks if pk in held]
         for absent in self._conditions.absent:
             if pks:
-                without |= fulltext.hits(absent, pks).keys()
+                without |= fulltext.holders(absent, pks)
         return [pk for pk in pks if pk not in without]
+
+
+def _once_each(keys: Iterator[Key]) -> Iterator[Key]:
+    """Each run by its first key: one that ends while it is looked for may come twice."""
+    seen: set[int] = set()
+    for key in keys:
+        if key[1] not in seen:
+            seen.add(key[1])
+            yield key

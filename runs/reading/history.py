@@ -13,8 +13,10 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from runs.models import Approval, ApprovalState, Run, Vote
 from runs.reading.asks import Ask, ask_of
+from runs.reading.language import normalised
 from runs.reading.queue import how_it_ended, light_rows
 from runs.reading.runs import Cursor
+from runs.tokens import fold
 
 PAGE_SIZE = 50
 BATCH = 200  # of an export
@@ -50,7 +52,7 @@ class HistoryQuery:
         given = {name: value.replace("\x00", "").strip()[:MAX_TEXT] for name, value in parameters.items()}
         state = given.get("state", "")
         return cls(
-            text=given.get("q", ""),
+            text=normalised(given.get("q", "")),
             state=state if state in dict(STATES) else "",
             **{name: given.get(name, "") for name in ("tool", "agent", "environment", "rule", "voter")},
             since=_day(given.get("since", "")),
@@ -85,8 +87,8 @@ class HistoryQuery:
         found = found.filter(
             **{lookup: getattr(self, name) for name, lookup in EXACT.items() if getattr(self, name)}
         )
-        if self.text:
-            found = found.filter(headline__icontains=self.text)
+        for word in fold(self.text).split():
+            found = found.filter(searched__contains=word)
         if self.voter:
             votes = Vote.objects.filter(approval=OuterRef("pk"), voter__username=self.voter)
             found = found.filter(Exists(votes))

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+
+from tools.redaction import visible
 
 MOST_CHARACTERS = 500
 MOST_TERMS = 20
@@ -101,15 +104,15 @@ class Query:
         return bool(self.terms)
 
     def of(self, field: str) -> tuple[str, ...]:
-        """The values that this field has to have, when one term says so."""
-        return next((t.values for t in self.terms if t.field == field and not t.negated), ())
+        """The values that the query asks for in this field; values of terms with a minus are left out."""
+        return tuple(v for t in self.terms if t.field == field and not t.negated for v in t.values)
 
     def without(self, field: str) -> Query:
-        """The same query with no term about this field."""
-        return Query(tuple(term for term in self.terms if term.field != field))
+        """The same query without the terms that ask for a value of this field; terms with a minus stay."""
+        return Query(tuple(term for term in self.terms if term.field != field or term.negated))
 
     def with_value(self, field: str, value: str) -> Query:
-        """The same query with this value as the only one of its field."""
+        """The same query asking for this value, and no other one, of the field; terms with a minus stay."""
         return Query((*self.without(field).terms, Term(field, (value,), phrase=not is_plain(value))))
 
 
@@ -121,9 +124,15 @@ class Comparison:
     number: Decimal
 
 
+def normalised(text: str) -> str:
+    """What was typed or pasted as one line in NFC, without characters that stored text does not have."""
+    lines = " ".join(text.replace("\x00", " ").splitlines())
+    return unicodedata.normalize("NFC", " ".join(visible(lines).splitlines())).strip()
+
+
 def parse(text: str) -> Query:
     """The terms of what was typed. Raises QueryError and nothing else, whatever the text."""
-    text = text.replace("\x00", " ")
+    text = normalised(text)
     if len(text) > MOST_CHARACTERS:
         raise QueryError(f"The search has {len(text):,} characters; at most {MOST_CHARACTERS} are taken.")
     terms: list[Term] = []

@@ -16,7 +16,10 @@ from runs.models.run import LENGTH, TOKENS, Seconds
 
 TIME = "time"
 SORTS = {TIME: "started", "cost": "cost", "duration": "duration", "tokens": "tokens", "steps": "steps"}
-_PLACE = re.compile(r"(\d{1,18}(?:\.\d{1,25})?)-(\d{1,18})", re.ASCII)
+# The key, the run, and in the order by duration the moment up to which open runs were measured.
+_PLACE = re.compile(r"(-?\d{1,18}(?:\.\d{1,25})?)-(\d{1,18})(?:-(\d{1,16}))?", re.ASCII)
+_MOST_MICROSECONDS = 10**16  # from 1970, either way: a time that datetime and both databases have
+_MOST_USD = Decimal(10) ** 10  # what the column can hold
 _EPOCH = datetime.fromtimestamp(0, UTC)
 
 
@@ -68,18 +71,24 @@ NEWEST = Sort()
 
 @dataclass(frozen=True)
 class Place:
-    """One run in an order: its key there and its own."""
+    """One run in an order: its key there and its own.
+
+    In the order by duration `at` is the moment up to which the durations of open runs were measured. All
+    further pages measure up to the same moment; otherwise open runs would move between two pages.
+    """
 
     key: Any
     pk: int
+    at: datetime | None = None
 
     def __str__(self) -> str:
         key = self.key
         if isinstance(key, datetime):
-            key = (key - _EPOCH) // timedelta(microseconds=1)
+            key = _microseconds(key)
         elif isinstance(key, float):
-            key = f"{Decimal(repr(key)):f}"
-        return f"{key:f}-{self.pk}" if isinstance(key, Decimal) else f"{key}-{self.pk}"
+            key = Decimal(repr(key))
+        text = f"{key:f}-{self.pk}" if isinstance(key, Decimal) else f"{key}-{self.pk}"
+        return f"{text}-{_microseconds(self.at)}" if self.at is not None else text
 
     @classmethod
     def parse(cls, text: str, sort: Sort) -> Place | None:
@@ -87,16 +96,24 @@ class Place:
         found = _PLACE.fullmatch(text)
         if found is None:
             return None
-        key, pk = found.groups()
+        key, pk, at = found.groups()
         if sort.name == "cost":
-            return cls(Decimal(key), int(pk))
+            return cls(Decimal(key), int(pk)) if abs(Decimal(key)) < _MOST_USD else None
         if sort.name == "duration":
-            return cls(float(key), int(pk))
-        if not key.isdecimal():
+            return cls(float(key), int(pk), _time(int(at)) if at else None)
+        if "." in key:
             return None
         if not sort.is_time:
             return cls(int(key), int(pk))
-        return cls(_EPOCH + timedelta(microseconds=int(key)), int(pk)) if len(key) < 17 else None
+        return cls(_time(int(key)), int(pk)) if abs(int(key)) < _MOST_MICROSECONDS else None
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _time(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
 
 
 def in_order(

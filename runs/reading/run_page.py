@@ -15,6 +15,7 @@ from runs.models import COOLING_OFF, Run, RunStatus, Step, StepKind
 from runs.models.budget import Budget, budget_of
 from runs.reading.asks import Ask
 from runs.reading.checks import Check, check_of
+from runs.reading.payloads import Payload, beginning
 from runs.reading.queue import Card, read_card
 from runs.reading.rechecks import Look, read_looks
 from runs.reading.steps import StepDetail, read_step
@@ -41,6 +42,7 @@ class Notice:
     icon: str
     title: str
     text: str
+    rest: Payload | None = None  # when the text is only the beginning of an explanation
 
 
 NOBODY = Notice(
@@ -87,6 +89,15 @@ class RunPageView:
     @property
     def question_is_cut(self) -> bool:
         return len(self.run.user_query) > QUESTION_CHARACTERS
+
+    @cached_property
+    def whole_question(self) -> Payload:
+        return beginning("question", self.run.user_query)
+
+    @cached_property
+    def answer(self) -> Payload:
+        """The final answer: of a very long one its beginning, in every part of the page that shows it."""
+        return beginning("answer", self.run.final_response)
 
     @property
     def title(self) -> str:
@@ -238,6 +249,7 @@ def _checks(run: Run) -> tuple[Check, ...]:
 def _notice(run: Run) -> Notice | None:
     if not run.explanation:
         return None
+    shown = beginning("explanation", run.explanation)
     titles = {
         RunStatus.FAILED: ("bad", "failed", "The run failed"),
         RunStatus.STOPPED: ("", "stopped", "The run was stopped at a limit"),
@@ -246,6 +258,6 @@ def _notice(run: Run) -> Notice | None:
         RunStatus.QUEUED: ("warn", "queued", "The run waits before it goes on"),
     }
     if run.handed_over:
-        return Notice("", "stopped", "The run is continued in another one", run.explanation)
+        return Notice("", "stopped", "The run is continued in another one", shown.text, shown)
     found = titles.get(RunStatus(run.status))
-    return Notice(*found, run.explanation) if found else None
+    return Notice(*found, shown.text, shown) if found else None

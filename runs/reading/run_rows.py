@@ -8,6 +8,7 @@ from datetime import datetime
 
 from django.db.models import DurationField, ExpressionWrapper, F, QuerySet, Sum
 from django.db.models.functions import Left
+from django.utils.text import Truncator
 
 from runs.models import Approval, ApprovalState, Run, RunStatus, Step, StepKind, StepStatus
 from runs.reading.labels import tags_of
@@ -118,7 +119,7 @@ def _row(
         pk=run.pk,
         status=run.status,
         question=_first_line(getattr(run, "question", "")),
-        line=line,
+        line=Truncator(line).chars(SHOWN_ANSWER),
         tone=tone,
         steps=run.step_count,
         tokens=run.total_tokens,

@@ -7,21 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from typing import Self
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.db.models import Q
+from django.db.models import Q, Subquery
 from django.utils import timezone
 
 from runs.models import Run
 from runs.reading.conditions import Conditions, conditions_of
 from runs.reading.finding import Finder, Found
-from runs.reading.language import Query, QueryError, Term, parse
+from runs.reading.language import Query, QueryError, Term, normalised, parse
 from runs.reading.places import NEWEST, Place, Sort
 from runs.reading.run_rows import RunRow, read_rows
 
 PAGE_SIZE = 50
 NEW_CAP = 100
+NEW_LOOKED = 1_000
 UUID_DIGITS = 32
 REQUEST_ID = re.compile(r"[0-9a-f]{8,32}")  # with fewer digits, numbers and words would be ids, too
 
@@ -37,18 +39,23 @@ class Cursor:
         return f"{round(self.created_at.timestamp() * 1_000_000)}-{self.pk}"
 
     @classmethod
-    def parse(cls, text: str) -> Cursor | None:
+    def parse(cls, text: str) -> Self | None:
         """The cursor in an address, or None when it is none."""
         stamp, _, pk = text.partition("-")
         if not (stamp.isdecimal() and pk.isdecimal() and len(stamp) < 18 and len(pk) < 19):
             return None
         return cls(datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(stamp)), int(pk))
 
+
+class Newest(Cursor):
+    """The latest start and the highest key of the runs that a list knows; often those of two runs.
+
+    Runs that start at the same time get their times in another order than their keys.
+    """
+
     def newer(self) -> Q:
-        """Runs before this place, which are newer."""
-        return Q(created_at__gte=self.created_at) & (
-            Q(created_at__gt=self.created_at) | Q(created_at=self.created_at, pk__gt=self.pk)
-        )
+        """Runs that were not there."""
+        return Q(created_at__gt=self.created_at) | Q(pk__gt=self.pk)
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class RunQuery:
     @classmethod
     def parse(cls, parameters: Mapping[str, str]) -> RunQuery:
         """From the parameters of an address; a place or an order that makes no sense is left out."""
-        text = " ".join(parameters.get("q", "").replace("\x00", "").split())
+        text = " ".join(normalised(parameters.get("q", "")).split())
         for name in ("status", "agent"):  # addresses of earlier versions
             if value := parameters.get(name, "").replace("\x00", "").replace('"', ""):
                 text = _with(text, name, value)
@@ -128,12 +135,13 @@ class RunQuery:
             for at, term in enumerate(terms)
         ]
 
-    def request_id(self) -> Q | None:
-        """The runs whose id begins with this text, when it can be the beginning of one."""
-        terms = self.query.terms
-        if len(terms) != 1 or terms[0].field or terms[0].negated:
+    def request_id(self) -> tuple[Q, Query] | None:
+        """Runs whose id begins with the only word of this search, and the other terms; None without one."""
+        words = [term for term in self.query.terms if not term.field and not term.negated]
+        by_id = request_id_begins(words[0].values[0]) if len(words) == 1 else None
+        if by_id is None:
             return None
-        return request_id_begins(terms[0].values[0])
+        return by_id, Query(tuple(term for term in self.query.terms if term is not words[0]))
 
 
 def _with(text: str, name: str, value: str) -> str:
@@ -178,42 +186,57 @@ def read_page(query: RunQuery, *, now: datetime) -> RunPage:
     if query.error is not None:
         return RunPage(())
     backwards = query.after is not None
-    found = _find(query, now, PAGE_SIZE + 1, backwards)
+    found = find_runs(query, PAGE_SIZE + 1, now=now)
     places = found.places[-PAGE_SIZE:] if backwards else found.places[:PAGE_SIZE]
     more = len(found.places) > PAGE_SIZE
     rows = {row.pk: row for row in read_rows([place.pk for place in places], now=now)}
-    first = query.first()
+    first, stopped = query.first(), found.stopped_at
+    further = replace(first, after=stopped) if backwards else replace(first, before=stopped)
     return RunPage(
         rows=tuple(rows[place.pk] for place in places if place.pk in rows),
         next=replace(first, before=places[-1]) if places and (more or backwards) else None,
         previous=replace(first, after=places[0])
         if places and (query.before or (backwards and more))
         else None,
-        further=replace(first, before=found.stopped_at) if found.stopped_at and not backwards else None,
-        looked_to=found.stopped_at,
+        further=further if stopped else None,
+        looked_to=stopped,
     )
 
 
-def _find(query: RunQuery, now: datetime, wanted: int, backwards: bool) -> Found:
+def find_runs(query: RunQuery, most: int, *, now: datetime, windows: int | None = None) -> Found:
+    """Up to `most` runs of a search from its place on, in its order: by words, or by a request id.
+
+    `windows` bounds how many runs are looked at; the usual bound is for one page.
+    """
+    backwards = query.after is not None
     by_id = query.request_id()
     if by_id is not None:
-        runs = Run.objects.filter(by_id).order_by("-created_at", "-pk").values_list("created_at", "pk")
-        if places := tuple(Place(*key) for key in runs[:PAGE_SIZE]):
-            return Found(places)
-    finder = Finder(query.conditions, query.sort, now=now)
-    return finder.find(wanted, after=query.before or query.after, backwards=backwards)
+        named, rest = by_id
+        places = [
+            Place(*key)
+            for key in Run.objects.filter(named)
+            .order_by("-created_at", "-pk")
+            .values_list("created_at", "pk")[:PAGE_SIZE]
+        ]
+        if places:
+            conditions = query.asking(rest).conditions
+            fitting = set(Finder(conditions, NEWEST, now=now).among([place.pk for place in places]))
+            return Found(tuple(place for place in places if place.pk in fitting)[:most])
+    finder = Finder(query.conditions, query.sort, now=now, windows=windows)
+    return finder.find(most, after=query.before or query.after, backwards=backwards)
 
 
-def count_newer(query: RunQuery, than: Cursor | None) -> int:
-    """How many runs that fit the query are newer than this place, up to NEW_CAP."""
+def count_newer(query: RunQuery, than: Newest | None) -> int:
+    """How many runs that fit the query came after these, up to NEW_CAP; of the NEW_LOOKED newest ones."""
     runs = Run.objects.filter(than.newer()) if than is not None else Run.objects.all()
-    newer = list(runs.order_by("created_at", "pk").values_list("pk", flat=True)[:NEW_CAP])
-    if query.conditions.is_empty or not newer:
-        return len(newer)
-    return len(Finder(query.conditions, query.sort, now=timezone.now()).among(newer))
+    pks = list(runs.order_by("-created_at", "-pk").values_list("pk", flat=True)[:NEW_LOOKED])
+    if not query.conditions.is_empty and pks:
+        pks = Finder(query.conditions, query.sort, now=timezone.now()).among(pks)
+    return min(len(pks), NEW_CAP)
 
 
-def newest_cursor() -> Cursor | None:
-    """Where the list begins now; runs before it are new to whoever read it."""
-    newest = Run.objects.order_by("-created_at", "-pk").values_list("created_at", "pk").first()
-    return Cursor(*newest) if newest else None
+def newest_runs() -> Newest | None:
+    """Up to where runs are known to whoever reads the list now; None when there are none."""
+    last = Subquery(Run.objects.order_by("-pk").values("pk")[:1])
+    newest = Run.objects.order_by("-created_at", "-pk").values_list("created_at", last).first()
+    return Newest(*newest) if newest else None

@@ -21,10 +21,11 @@ MILLION = Decimal(1_000_000)
 MAX_EVENTS = 50
 MAX_COUNTED = 2_000  # steps or events of a run that are looked through for one step
 MAX_CHARGES = 50
+MOST_OF_NOTE = 300  # characters of what an event says
 MAX_ATTEMPTS = 20
 PROBES = 200  # events that one query looks at to find a moment among very many
 CLOSE = 500  # events that may be looked through in vain
-SHOWN_PARTS = ("arguments", "result", "reasoning", "text")
+SHOWN_PARTS = ("arguments", "result", "reasoning", "text", "error")
 
 CLASSES = (
     ("Input", "input_tokens", "input"),
@@ -100,11 +101,15 @@ class StepDetail:
         return self.payloads["text"]
 
     @property
+    def error(self) -> Payload:
+        return self.payloads["error"]
+
+    @property
     def fingerprint(self) -> str:
         """Of its error, as the page of errors groups it; empty for a step that did not fail."""
         if self.step.status not in {StepStatus.FAILED, StepStatus.UNKNOWN}:
             return ""
-        pattern = pattern_of(self.step.error)
+        pattern = pattern_of(self.error.text)
         return fingerprint_of(self.step.kind, self.step.name, self.step.error_kind, pattern)
 
     @property
@@ -243,5 +248,5 @@ def _note(event: Event) -> str:
     fields = event.fields
     for name in ("verdict", "rule", "reason", "error", "stop_reason", "status"):
         if fields.get(name):
-            return str(fields[name]).replace("_", " ")
+            return str(fields[name])[:MOST_OF_NOTE].replace("_", " ")
     return ""

@@ -13,7 +13,9 @@ from django.utils.safestring import SafeString, mark_safe
 from runs.reading.words import plain
 
 MAX_NODES = 1500
-MAX_TEXT = 6000
+MAX_TEXT = 6000  # characters of one string
+MAX_KEY = 300
+MAX_CHARACTERS = 200_000  # of all strings together
 OPEN_ENTRIES = 12
 
 
@@ -22,6 +24,7 @@ class _Budget:
     """How much of the tree may still be drawn, and which strings came from a tool result."""
 
     nodes: int = MAX_NODES
+    characters: int = MAX_CHARACTERS
     from_tools: dict[str, str] = field(default_factory=dict)
 
 
@@ -53,7 +56,9 @@ def _node(value: Any, label: SafeString, depth: int, budget: _Budget) -> SafeStr
 
 
 def _key(key: str) -> SafeString:
-    return format_html('<span class="k">{}</span>: ', plain(key))
+    return format_html(
+        '<span class="k">{}</span>: ', plain(key[:MAX_KEY] + ("…" if len(key) > MAX_KEY else ""))
+    )
 
 
 def _branch(
@@ -88,7 +93,9 @@ def _branch(
 
 def _leaf(value: Any, budget: _Budget) -> SafeString:
     if isinstance(value, str):
-        shown = plain(value[:MAX_TEXT]) + ("…" if len(value) > MAX_TEXT else "")
+        most = max(0, min(MAX_TEXT, budget.characters))
+        budget.characters -= len(value)
+        shown = plain(value[:most]) + ("…" if len(value) > most else "")
         source = budget.from_tools.get(value)
         if source:
             return format_html('<mark class="from-tool" title="{}">"{}"</mark>', source, shown)

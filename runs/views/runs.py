@@ -24,7 +24,7 @@ from runs.reading.jumps import NAMES, find_step
 from runs.reading.labels import read_searches, start_page
 from runs.reading.language import FIELDS
 from runs.reading.run_page import read_panel, read_run_page
-from runs.reading.runs import RunQuery, newest_cursor, read_page
+from runs.reading.runs import RunQuery, newest_runs, read_page
 from runs.reading.trace import find_run, read_trace
 from runs.reading.workers import count_unattended
 from runs.views.errors import allow, error_page
@@ -40,7 +40,7 @@ def run_list(request: HttpRequest) -> HttpResponse:
     if not request.GET and (wanted := start_page(viewer)) is not None:
         return redirect(f"{reverse('runs')}?{wanted}")
     query = RunQuery.parse(request.GET.dict())
-    newest = newest_cursor()
+    newest = newest_runs()
     now = timezone.now()
     page = read_page(query, now=now)
     context = {
