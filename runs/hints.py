@@ -2,7 +2,8 @@
 
 The row is the truth and a hint only says "look again", so a lost hint costs a delay and nothing else.
 SQLite needs no announcement: `PRAGMA data_version` changes with every commit of another connection and
-costs some ten microseconds to ask. PostgreSQL carries the run id in NOTIFY, delivered with the commit.
+costs some ten microseconds to ask. It is asked often only while the files of the database are being
+written to, which Linux tells by inotify. PostgreSQL carries the run id in NOTIFY, delivered with the commit.
 """
 
 from __future__ import annotations
@@ -13,16 +14,23 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from django.db import connection
+from inotify_simple import INotify, flags
 
 CHANNEL = "agentops_runs"
 POLL_SECONDS = 0.02
-IDLE_POLL_SECONDS = 0.004
+WRITTEN_POLL_SECONDS = 0.004
+# A commit becomes visible some time after its bytes were written: the disk is waited for in between.
+WRITTEN_SECONDS = 0.1
+UNTOLD_POLL_SECONDS = 0.5  # where files tell of writes: a net under it
+SLOWEST_POLL_SECONDS = 0.04  # where nothing tells of writes, such as on network file systems
 GATHER_SECONDS = 0.01
 _QUEUED = "SELECT 1 FROM runs_run WHERE status = 'queued' AND (retry_at IS NULL OR retry_at <= ?) LIMIT 1"
+_ABANDONED = "SELECT 1 FROM runs_run WHERE status = 'running' AND lease_until <= ? LIMIT 1"
 _BUDGETS = "SELECT COALESCE(MAX(id), 0) FROM runs_budgetchange"
 logger = logging.getLogger(__name__)
 
@@ -62,18 +70,24 @@ class Listener:
         # In a stream of commits hints come no more often than pages look; after silence, much sooner.
         time.sleep(min(timeout, max(0.0, self._heard_at + POLL_SECONDS - time.monotonic())))
         while not self._sqlite.changed():
-            if time.monotonic() >= until:
+            if (left := until - time.monotonic()) <= 0:
                 return False
-            time.sleep(IDLE_POLL_SECONDS)
+            self._sqlite.rest(left)
         self._heard_at = time.monotonic()
         return True
 
     def is_any_queued(self, now: datetime) -> bool:
         """Whether a run waits for a driver now. SQLite only; costs some ten microseconds."""
+        return self._finds(_QUEUED, now)
+
+    def is_any_due(self, now: datetime) -> bool:
+        """The same, or whether the lease of a run ran out."""
+        return self._finds(_QUEUED, now) or self._finds(_ABANDONED, now)
+
+    def _finds(self, query: str, now: datetime) -> bool:
         assert self._sqlite is not None
-        return (
-            self._sqlite.connection.execute(_QUEUED, [str(now.replace(tzinfo=None))]).fetchone() is not None
-        )
+        found = self._sqlite.connection.execute(query, [str(now.replace(tzinfo=None))]).fetchone()
+        return found is not None
 
     def close(self) -> None:
         """Give the connection back."""
@@ -101,7 +115,9 @@ async def _sqlite_changes() -> AsyncIterator[set[int]]:
         while True:
             if commits.changed():
                 yield recent.look()
-            await asyncio.sleep(POLL_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                await commits.rest_async()
     finally:
         commits.close()
 
@@ -136,6 +152,24 @@ class _CommitCounter:
             f"file:{path}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=20
         )
         self._seen = self._version()
+        self._writes = _Writes(Path(path).parent)
+
+    def rest(self, most: float) -> None:
+        """Wait until it is worth asking again, `most` seconds at the longest."""
+        pause = min(self._writes.pause, most)
+        if self._writes.tells:
+            self._writes.read(pause)
+        else:
+            time.sleep(pause)
+
+    async def rest_async(self) -> None:
+        """The same for code on an event loop."""
+        pause = self._writes.pause
+        if self._writes.tells:
+            await self._writes.readable(max(pause, POLL_SECONDS))
+            self._writes.read(0)
+        else:
+            await asyncio.sleep(max(pause, POLL_SECONDS))
 
     def _version(self) -> int:
         version: int = self.connection.execute("PRAGMA data_version").fetchone()[0]
@@ -145,10 +179,70 @@ class _CommitCounter:
         version = self._version()
         changed = version != self._seen
         self._seen = version
+        if changed:
+            self._writes.seen()
         return changed
 
     def close(self) -> None:
+        self._writes.close()
         self.connection.close()
+
+
+class _Writes:
+    """Tells when files of a folder are written to, where the system does; else, how long to pause."""
+
+    def __init__(self, folder: Path) -> None:
+        self._written_at = time.monotonic()
+        self._inotify: INotify | None = None
+        try:
+            self._inotify = INotify()
+            self._inotify.add_watch(folder, flags.MODIFY | flags.CREATE)
+        except (OSError, AttributeError) as error:  # no Linux, or no more watches for this user
+            logger.info("writes to the database are not told by the system, it is asked instead: %s", error)
+            self.close()
+
+    @property
+    def tells(self) -> bool:
+        """Whether it is worth waiting for the system now: not while something was just written."""
+        return self._inotify is not None and self._quiet >= WRITTEN_SECONDS
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the database is to be asked again, if nothing is heard before."""
+        if self._quiet < WRITTEN_SECONDS:
+            return WRITTEN_POLL_SECONDS
+        return SLOWEST_POLL_SECONDS if self._inotify is None else UNTOLD_POLL_SECONDS
+
+    @property
+    def _quiet(self) -> float:
+        return time.monotonic() - self._written_at
+
+    def seen(self) -> None:
+        """Something was committed, so more may follow."""
+        self._written_at = time.monotonic()
+
+    def read(self, seconds: float) -> None:
+        """Wait so long for a write, and take it in."""
+        assert self._inotify is not None
+        if self._inotify.read(timeout=int(seconds * 1000)):
+            self.seen()
+
+    async def readable(self, seconds: float) -> None:
+        """Wait so long until there is a write to be read."""
+        assert self._inotify is not None
+        loop, heard = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self._inotify.fileno(), heard.set)
+        try:
+            await asyncio.wait_for(heard.wait(), seconds)
+        except TimeoutError:
+            pass
+        finally:
+            loop.remove_reader(self._inotify.fileno())
+
+    def close(self) -> None:
+        if self._inotify is not None:
+            self._inotify.close()
+        self._inotify = None
 
 
 class _Recent:

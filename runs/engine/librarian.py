@@ -14,6 +14,7 @@ from runs.actions.indexing import Indexer
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.3
+IDLE_SECONDS = 1.5  # the longest pause while nothing is written
 REST = 4  # times as long as a pass took; a worker that drives many runs makes fewer and larger ones
 RETRY_SECONDS = 2.0
 
@@ -43,7 +44,8 @@ class Librarian:
                 # Those who drive runs come first, but the index must not be left behind by a busy worker:
                 # a fifth of the time is spent here, and half of it while a pass leaves something over.
                 took = time.monotonic() - began
-                pause = took if progress.is_behind else max(LOOK_SECONDS, REST * took)
+                rested = min(IDLE_SECONDS, pause * 2) if not progress.events else LOOK_SECONDS
+                pause = took if progress.is_behind else max(rested, REST * took)
             except Exception as error:  # whatever it is, the next pass may go well; the events stay
                 logger.warning("the search index could not be kept up, trying again: %s", error)
                 connections.close_all()

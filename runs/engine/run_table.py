@@ -39,7 +39,8 @@ class RunTable:
             while not self._worker.stopping.is_set():
                 actions.expire_approvals(timezone.now())
                 actions.resume_after_budgets(timezone.now())
-                self._begin()
+                if listener.is_any_due(timezone.now()):  # a claim locks out all other writers
+                    self._begin()
                 self._until(listener, time.monotonic() + SWEEP_SECONDS)
         finally:
             listener.close()
