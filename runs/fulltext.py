@@ -7,7 +7,7 @@ text that became longer is one more entry. Nothing is stored but tokens and ids.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +22,7 @@ VERSIONS = 4  # entries of one step
 STEPS = 1 << 20  # steps of one run; later ones are not searched
 OF_RUN = STEPS * VERSIONS
 LAST_POSITION, MOST_POSITIONS = 16_383, 255  # bounds of a tsvector
+AT_ONCE = 300  # entries that SQLite is asked for at once
 FEW = 5_000  # so many hits are read at once; a word with more of them is common
 
 
@@ -163,22 +164,18 @@ def holders(match: Match, runs: Collection[int]) -> set[int]:
     """Those of these runs that have a matching entry."""
     if connection.vendor == "postgresql":
         return set(hits(match, list(runs)))
-    query = (
-        f"SELECT rowid FROM {TABLE} WHERE {TABLE} MATCH %s AND rowid BETWEEN %s AND %s ORDER BY rowid LIMIT 1"  # noqa: S608
-    )
+    query = f"SELECT rowid FROM {TABLE} WHERE {TABLE} MATCH %s AND rowid BETWEEN %s AND %s LIMIT %s"  # noqa: S608
     found: set[int] = set()
     pks = sorted(runs)
     at = 0
     while at < len(pks):  # from hit to hit: runs without one between them cost nothing
-        first = _rows(query, [match.text, pks[at] * OF_RUN, (pks[-1] + 1) * OF_RUN - 1])
-        if not first:
+        bounds = (pks[at] * OF_RUN, (pks[-1] + 1) * OF_RUN - 1)
+        entries = [row[0] for row in _rows(query, [match.text, *bounds, AT_ONCE])]
+        found.update(map(run_of, entries))
+        if len(entries) < AT_ONCE:
             break
-        run = run_of(first[0][0])
-        at = bisect_left(pks, run, at)
-        if at < len(pks) and pks[at] == run:
-            found.add(run)
-            at += 1
-    return found
+        at = bisect_right(pks, run_of(entries[-1]))
+    return found.intersection(pks)
 
 
 def hits(match: Match, runs: Sequence[int], each: int = 1) -> dict[int, list[int]]:

@@ -58,6 +58,8 @@ def fold(text: str) -> str:
 
 def sources(text: str, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """The stretches of a text that these stretches of its folded form come from; both in order."""
+    if text.isascii():
+        return list(spans)
     return [(_source(text, start)[0], _source(text, end - 1)[1]) for start, end in spans]
 
 
@@ -133,8 +135,8 @@ def _source(text: str, place: int) -> tuple[int, int]:
             length = len(fold(found.group()))
             if place < length:
                 at = found.start()
-                if size == 1 or text.isascii():
-                    return (at, found.end()) if size == 1 else (at + place, at + place + 1)
+                if size == 1:
+                    return at, found.end()
                 break
             place -= length
         else:

@@ -232,6 +232,7 @@ def rows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> lis
             monkeypatch.setattr(finding, name, value)
         monkeypatch.setattr(finding, "MOST_READ_WINDOWS", 2)
         monkeypatch.setattr(fulltext, "FEW", 2)
+        monkeypatch.setattr(fulltext, "AT_ONCE", 3)
     return made(5, 60)
 
 

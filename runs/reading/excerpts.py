@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import takewhile
 
 from django.db.models import Q
 from django.db.models.functions import Left, Right
@@ -20,7 +20,6 @@ EACH = 2  # steps that are shown of a run
 SHOWN = 12_000  # characters of a text that are looked at
 SHOWN_END = 1_200  # and so many of its end, where the index has that, too
 BEFORE, AFTER = 60, 110  # characters around the first word that was found
-MOST_MARKS = 20
 TEXTS = {
     "text": "said",
     "reasoning": "thought",
@@ -79,9 +78,11 @@ def excerpt(text: str, words: re.Pattern[str] | None) -> tuple[Piece, ...] | Non
     text = text.replace(tokens.HUMP, " ")
     parted = tokens.parted(text)
     found = words.finditer(tokens.fold(parted))
-    spans = [match.span() for match in islice(found, MOST_MARKS)]
-    if not spans:
+    first = next(found, None)
+    if first is None:
         return None
+    near = takewhile(lambda match: match.start() < first.end() + 2 * AFTER, found)
+    spans = [first.span(), *(match.span() for match in near)]
     marks = [_unparted(parted, span) for span in tokens.sources(parted, spans)]
     start, end = max(0, marks[0][0] - BEFORE), marks[0][1] + AFTER
     pieces, at = [Piece("…", False)] if start else [], start
