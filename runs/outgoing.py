@@ -22,20 +22,15 @@ from dataclasses import dataclass
 from functools import cache
 from urllib.parse import SplitResult, urlsplit
 
+from runs.networks import Address, Network, is_in, is_special, reached
 from tools.backends.deadline import Deadline
 from tools.backends.http import retry_after
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
 MOST_ANSWER_BYTES = 20_000
-# Answers credentials to machines of Azure, from an address that looks public.
-METADATA = frozenset({ipaddress.ip_address("168.63.129.16")})
 PRIVATE = (
     "Its host is in a private network, where nothing is sent. To allow it, list the host or its network in "
     "AGENTOPS_WEBHOOK_PRIVATE."
 )
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
-IPV4_COMPATIBLE = ipaddress.ip_network("::/96")
 
 
 class BadAddress(Exception):
@@ -58,7 +53,7 @@ class Answer:
 class Private:
     """What may be asked although it is not public: networks, and names whatever they resolve to."""
 
-    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    networks: tuple[Network, ...] = ()
     hosts: frozenset[str] = frozenset()
 
     @classmethod
@@ -77,29 +72,12 @@ class Private:
         return cls(tuple(networks), frozenset(hosts))
 
     def allows(self, address: Address, host: str) -> bool:
-        """May this address, which this host has, be asked?"""
+        """May this address, which this host has, be asked? So may every address that it embeds."""
         if host.lower() in self.hosts:
             return True
-        real = embedded(address)
-        if any(each in network for network in self.networks for each in (address, real)):
+        if is_in(address, self.networks):
             return True
-        return is_public(address) and is_public(real)
-
-
-def embedded(address: Address) -> Address:
-    """The IPv4 address that an IPv6 address stands for, else the address itself."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    if address in NAT64 or address in IPV4_COMPATIBLE:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    teredo = address.teredo
-    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None) or address
-
-
-def is_public(address: Address) -> bool:
-    """Neither private, loopback, link-local, multicast, shared, reserved, nor for metadata of a cloud."""
-    site_local = isinstance(address, ipaddress.IPv6Address) and address.is_site_local
-    return address.is_global and not address.is_multicast and not site_local and address not in METADATA
+        return all(is_in(end, self.networks) or not is_special(end) for end in reached(address))
 
 
 def check_address(url: str) -> SplitResult:
@@ -138,7 +116,7 @@ def check_receiver(url: str, private: Private) -> None:
 def _literal(host: str) -> Address | None:
     """The address that is written there, also in the old forms that resolvers take; None for a name."""
     with suppress(ValueError):
-        return ipaddress.ip_address(host.partition("%")[0])
+        return ipaddress.ip_address(host.partition("%")[0] if ":" in host else host)
     with suppress(OSError):
         return ipaddress.IPv4Address(socket.inet_aton(host))
     return None

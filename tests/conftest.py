@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import functools
+import ipaddress
 import os
 import re
 import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, all others in their order."""
     places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+OF_THIS_MACHINE = {None, "", "localhost", socket.gethostname(), b"localhost"}
+
+
+def _stay_on_this_machine(event: str, arguments: tuple[Any, ...]) -> None:
+    """Raises before the process of the tests looks a name up elsewhere or sends anything off the machine."""
+    if event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
+        end = arguments[1]
+        host = end[0] if isinstance(end, tuple) and arguments[0].family != socket.AF_UNIX else None
+    elif event in {"socket.getaddrinfo", "socket.gethostbyname"}:
+        host = arguments[0]
+    else:
+        return
+    if host in OF_THIS_MACHINE:
+        return
+    is_number = False
+    with suppress(OSError):  # a number in any spelling is not looked up
+        is_number = bool(socket.inet_aton(str(host)))
+    with suppress(ValueError):
+        if ipaddress.ip_address(str(host).partition("%")[0]).is_loopback:
+            return
+        is_number = True
+    if not (is_number and event == "socket.getaddrinfo"):
+        raise AssertionError(f"a test would leave this machine: {event} {host!r}")
+
+
+sys.addaudithook(_stay_on_this_machine)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -101,7 +101,7 @@ def test_a_decision_carries_no_arguments(page: Client) -> None:
 
 def test_only_people_who_may_decide_reach_a_decision(client: Client, viewer: User) -> None:
     _, step, approval = a_waiting_call()
-    assert post(client, approval)[0] == 302  # to the sign-in
+    assert post(client, approval)[0] == 403  # the sign-in
     client.force_login(viewer)
     assert client.get(f"/approvals/{approval.pk}/decide/").status_code == 405
     assert post(client, approval)[0] == 403

@@ -43,10 +43,10 @@ def subscribe(every: str, *, user: User, address: str = "", channel: int | None 
 
     Whoever may not manage notifications subscribes the address of his own account. Raises ActionError.
     """
-    if every and every not in Every.values:
-        raise ActionError("Choose every week, every month, or never.")
     if channel is not None:
         check_permission(user)
+    if every and every not in Every.values:
+        raise ActionError("Choose every week, every month, or never.")
     now = timezone.now()
     with one_writer(), transaction.atomic():
         values: dict[str, Any] = {"changed_by": user.get_username(), "changed_at": now, "every": every}

@@ -11,6 +11,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from runs.access import may_decide
 from runs.actions import ActionError, AlreadyDecided, MayNotDecide, decide
 from runs.forms import REASONS, DecisionForm
 from runs.models import Approval, ApprovalState
@@ -40,6 +41,8 @@ def approval(request: HttpRequest, pk: int) -> HttpResponse:
 def decide_view(request: HttpRequest, pk: int) -> HttpResponse:
     """Record one vote. Whoever comes second is told who was first, and keeps what they wrote."""
     form = DecisionForm(request.POST)
+    if not (permission := may_decide(request.user)):
+        return queue_page(request, pk=pk, form=form, problem=permission.why_not, status=403)
     if not form.is_valid():
         return queue_page(request, pk=pk, form=form, problem=_first_error(form), status=422)
     card = _card(request, pk)

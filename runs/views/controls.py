@@ -22,7 +22,7 @@ from runs.actions import (
 from runs.models import Run
 from runs.reading.trace import find_run
 from runs.views.errors import allow
-from runs.views.viewer import viewer_of
+from runs.views.viewer import require, viewer_of
 
 GOES_ON = "The run goes on as soon as a worker is free."
 
@@ -108,10 +108,8 @@ def _steer(request: HttpRequest, request_id: uuid.UUID, act: Callable[[Run, str]
     run = find_run(request_id)
     if run is None:
         raise Http404(f"There is no run {request_id}. It may be in another installation.")
-    permission = may_start(request.user)
+    require(may_start(request.user))
     try:
-        if not permission:
-            raise ActionError(permission.why_not)
         done = act(run, viewer_of(request).get_username())
     except ActionError as error:
         messages.warning(request, str(error), extra_tags="warn")

@@ -27,10 +27,11 @@ DEFAULTS = {
 
 
 def error_page(request: HttpRequest, status: int, *, title: str = "", sentence: str = "") -> HttpResponse:
-    """The error page of this status, with words of its own when they are given."""
+    """The error page of this status, with its own words when they are given; htmx gets the sentence alone."""
     usual_title, usual_sentence = DEFAULTS[status]
     context = {"status": status, "title": title or usual_title, "sentence": sentence or usual_sentence}
-    return render(request, "errors/error.html", context, status=status)
+    template = "errors/fragment.html" if "HX-Request" in request.headers else "errors/error.html"
+    return render(request, template, context, status=status)
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
@@ -20,7 +19,7 @@ from runs.reading.completion import complete
 from runs.reading.runs import RunQuery
 from runs.views.errors import allow, error_page
 from runs.views.streaming import download
-from runs.views.viewer import viewer_of
+from runs.views.viewer import require, viewer_of
 
 READ = ("GET", "HEAD")
 ACTS = {"cancel": "Cancel", "tag": "Tag", "untag": "Take a tag off"}
@@ -83,9 +82,7 @@ def export(request: HttpRequest) -> HttpResponseBase:
 @allow(*READ, "POST")
 def bulk(request: HttpRequest) -> HttpResponse:
     """Act on all runs of a search: first what it would do to how many, then, confirmed, done."""
-    permission = may_start(request.user)
-    if not permission:
-        raise PermissionDenied(permission.why_not)
+    require(may_start(request.user))
     sent = request.POST if request.method == "POST" else request.GET
     act = sent.get("act", "")
     query = RunQuery.parse(sent.dict()).first()

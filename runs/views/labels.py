@@ -12,7 +12,7 @@ from runs.access import may_start
 from runs.actions import ActionError, note_run, tag_run, untag_run
 from runs.reading.trace import find_run
 from runs.views.errors import allow
-from runs.views.viewer import viewer_of
+from runs.views.viewer import require, viewer_of
 
 
 @allow("POST")
@@ -21,10 +21,9 @@ def label(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
     run = find_run(request_id)
     if run is None:
         raise Http404(f"There is no run {request_id}. It may be in another installation.")
-    sent, permission = request.POST, may_start(request.user)
+    require(may_start(request.user))
+    sent = request.POST
     try:
-        if not permission:
-            raise ActionError(permission.why_not)
         actor = viewer_of(request).get_username()
         if "untag" in sent:
             untag_run(run_id=run.pk, name=sent["untag"], actor=actor)

@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -20,7 +21,7 @@ from runs.reading.notifications import STATES, channel_names, read_channels, rea
 from runs.reading.queue import read_queue
 from runs.reading.starting import agent_choices
 from runs.views.errors import allow
-from runs.views.viewer import viewer_of
+from runs.views.viewer import require, viewer_of
 
 NOT_OF_APPROVALS = (NoticeKind.TEST, NoticeKind.COSTS)
 NOTICES = [(value, label) for value, label in NoticeKind.choices if value not in NOT_OF_APPROVALS]
@@ -135,11 +136,9 @@ def pending_json(request: HttpRequest) -> JsonResponse:
 
 
 def _form(request: HttpRequest, channel: NotificationChannel | None) -> HttpResponse:
-    permission = may_notify(request.user)
     if request.method != "POST":
         return _render(request, channel, _wanted_of(channel, request), "", 200)
-    if not permission:
-        return _refused(request, MayNotNotify(permission.why_not))
+    require(may_notify(request.user))
     wanted = _wanted(request)
     try:
         saved, told = actions.save_channel(
@@ -217,6 +216,8 @@ def _channel(pk: int) -> NotificationChannel:
 
 
 def _refused(request: HttpRequest, error: ActionError, to: str = "channels") -> HttpResponse:
+    if isinstance(error, MayNotNotify):
+        raise PermissionDenied(str(error)) from error
     messages.warning(request, str(error), extra_tags="warn")
     return redirect(to)
 

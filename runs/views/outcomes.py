@@ -40,6 +40,8 @@ def outcome(request: HttpRequest, pk: int) -> HttpResponse:
 def resolve(request: HttpRequest, pk: int) -> HttpResponse:
     """Record what a person found. Whoever comes second is told who was first, and keeps what they wrote."""
     card, form = _card(pk), ResolutionForm(request.POST)
+    if not (permission := may_decide(request.user)):
+        return _page(request, pk=pk, problem=permission.why_not, draft=form.draft, status=403)
     if not form.is_valid():
         problem = str(next(iter(form.errors.values()))[0])
         return _page(request, pk=pk, problem=problem, draft=form.draft, status=422)
@@ -53,8 +55,7 @@ def resolve(request: HttpRequest, pk: int) -> HttpResponse:
             by=viewer_of(request),
         )
     except ActionError as error:
-        status = 409 if may_decide(request.user) else 403
-        return _page(request, pk=pk, problem=str(error), draft=form.draft, status=status)
+        return _page(request, pk=pk, problem=str(error), draft=form.draft, status=409)
     messages.success(request, f"Recorded: {card.headline}. {_what_follows(card, verdict)}", extra_tags="ok")
     return redirect(_back(request))
 

@@ -10,17 +10,16 @@ from runs.access import may_decide, may_start
 from runs.actions import ActionError, answer_relapse
 from runs.reading.rechecks import Look, find_look
 from runs.views.errors import allow
-from runs.views.viewer import viewer_of
+from runs.views.viewer import require, viewer_of
 
 
 @allow("POST")
 def follow_up(request: HttpRequest, pk: int) -> HttpResponse:
     """Start a run that knows all of this one and is told what came back."""
     look = _look(pk)
+    require(may_start(request.user))
     viewer = viewer_of(request)
     try:
-        if not (permission := may_start(request.user)):
-            raise ActionError(permission.why_not)
         run = answer_relapse(recheck_id=pk, by=viewer, question=look.question).follow_up
         assert run is not None
     except ActionError as error:
@@ -34,9 +33,8 @@ def follow_up(request: HttpRequest, pk: int) -> HttpResponse:
 def taken(request: HttpRequest, pk: int) -> HttpResponse:
     """A person takes care of it without the agent."""
     look = _look(pk)
+    require(may_decide(request.user))
     try:
-        if not (permission := may_decide(request.user)):
-            raise ActionError(permission.why_not)
         answer_relapse(recheck_id=pk, by=viewer_of(request))
     except ActionError as error:
         messages.warning(request, str(error), extra_tags="warn")

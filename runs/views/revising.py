@@ -11,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from runs.access import may_change
+from runs.access import may_decide
 from runs.actions import ActionError, InvalidEdit, MayNotDecide, ask_edit, revoke
 from runs.actions.approvals import MAX_REASON_CHARACTERS
 from runs.reading.editing import arguments_from, fields_of, find_approval
@@ -38,10 +38,11 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
         ),
         "reason": request.POST.get("reason", ""),
     }
+    if not (permission := may_decide(request.user)):
+        return _page(request, card, context | {"problem": permission.why_not}, status=403)
     if problems:
         problem = "Some values cannot be taken. Nothing was changed."
-        status = 422 if may_change(request.user, card.ask) or not card.ask.is_open else 403
-        return _page(request, card, context | {"problem": problem}, status=status)
+        return _page(request, card, context | {"problem": problem}, status=422)
     revision, digest = _seen(request)
     try:
         ask_edit(
@@ -55,7 +56,7 @@ def edit(request: HttpRequest, pk: int) -> HttpResponse:
     except InvalidEdit as error:
         return _page(request, card, context | {"problem": str(error)}, status=422)
     except ActionError as error:
-        status = 409 if may_change(request.user, card.ask) or not card.ask.is_open else 403
+        status = 403 if isinstance(error, MayNotDecide) else 409
         return _page(request, card, context | {"problem": str(error)}, status=status)
     messages.info(request, "Your change is being checked with a dry run. People are asked about it next.")
     return redirect("approval", pk)

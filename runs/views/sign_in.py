@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib.auth import login, logout
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import AuthenticationForm
+from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import Resolver404, resolve, reverse
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -16,8 +20,25 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 
 from runs.actions import use_sign_in_link
-from runs.views.errors import allow
+from runs.views.errors import allow, error_page
 
+
+class SignInRequired(LoginRequiredMiddleware):
+    """Sends a page to sign in first; refuses what would act, and fragments of a page, with 403."""
+
+    def handle_no_permission(self, request: HttpRequest, view_func: Callable[..., HttpResponseBase]) -> Any:
+        """Redirect a page; let htmx move the whole page; answer a form with the sign-in that leads back."""
+        if "HX-Request" in request.headers:
+            response = error_page(request, 403, sentence=SIGNED_OUT)
+            response["HX-Redirect"] = reverse("sign-in")
+            return response
+        if request.method in {"GET", "HEAD"}:
+            return super().handle_no_permission(request, view_func)
+        form = AuthenticationForm(request)
+        return _form(request, form, status=403, target=request.get_full_path(), notice=SIGNED_OUT)
+
+
+SIGNED_OUT = "You are signed out, so nothing was changed. Sign in and send it again."
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
@@ -27,10 +48,6 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 @allow("GET", "HEAD", "POST")
 def sign_in(request: HttpRequest) -> HttpResponse:
     """User name and password."""
-    if "HX-Request" in request.headers:  # a fragment asked for without a session: the whole page goes there
-        response = HttpResponse(status=204)
-        response["HX-Redirect"] = reverse("sign-in")
-        return response
     if request.user.is_authenticated:
         return redirect(_target(request))
     form = AuthenticationForm(request, data=request.POST if request.method == "POST" else None)
@@ -68,10 +85,13 @@ def sign_out(request: HttpRequest) -> HttpResponse:
     return redirect("sign-in")
 
 
-def _form(request: HttpRequest, form: AuthenticationForm, *, status: int) -> HttpResponse:
+def _form(
+    request: HttpRequest, form: AuthenticationForm, *, status: int, target: str = "", notice: str = ""
+) -> HttpResponse:
     context = {
         "form": form,
-        "next": request.GET.get("next", request.POST.get("next", "")),
+        "notice": notice,
+        "next": target or request.GET.get("next", request.POST.get("next", "")),
         "wait_minutes": settings.AXES_COOLOFF_TIME.seconds // 60 if status == 429 else 0,
     }
     return render(request, "access/sign_in.html", context, status=status)

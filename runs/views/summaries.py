@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
 
 from runs.access import may_notify
-from runs.actions import ActionError
+from runs.actions import ActionError, MayNotNotify
 from runs.actions import summaries as acts
 from runs.models import Every
 from runs.models.summary import period_of
@@ -37,7 +38,7 @@ def subscribe(request: HttpRequest) -> HttpResponse:
             every, user=viewer_of(request), address=request.POST.get("address", ""), channel=channel
         )
     except ActionError as error:
-        return _page(request, str(error), status=422)
+        return _page(request, str(error), status=403 if isinstance(error, MayNotNotify) else 422)
     if summary is None:
         messages.info(request, "No more summaries are sent.")
     else:
@@ -55,6 +56,8 @@ def send_now(request: HttpRequest, pk: int) -> HttpResponse:
         summary = acts.send_summary_now(
             pk, user=viewer_of(request), facts=summary_facts(every, since, until, now=now)
         )
+    except MayNotNotify as error:
+        raise PermissionDenied(str(error)) from error
     except ActionError as error:
         messages.warning(request, str(error), extra_tags="warn")
     else:
