@@ -52,6 +52,8 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
     """One open page. Subclasses say which parts it has; `send_changed` sends those that differ."""
 
     rest_seconds = 0.05  # between two looks: hints that come faster are answered together
+    _serving: asyncio.Task[None] | None = None
+    _held = False
 
     async def connect(self) -> None:
         await self.accept()
@@ -60,8 +62,6 @@ class LiveConsumer(AsyncWebsocketConsumer):  # type: ignore[misc] # channels has
         self._changed = asyncio.Event()
         self._recognised_at = time.monotonic()
         self._took = 0.0
-        self._serving: asyncio.Task[None] | None = None
-        self._held = False
         if not self.scope["user"].is_authenticated:
             await self.close(SIGNED_OUT)
             return

@@ -22,6 +22,7 @@ from django.utils import timezone
 from agentops.asgi import application
 from runs import actions, watching
 from runs.actions.indexing import Indexer
+from runs.consumers import GONE
 from runs.models import Approval, Budget, Run, RunStatus
 from runs.reading.runs import newest_runs
 from tests.factories import a_lease, a_question, a_run, a_turn, a_waiting_call, an_attempt
@@ -398,3 +399,8 @@ async def test_people_who_look_at_the_same_run_see_it_with_their_own_rights(
         await do(actions.ask_approval)(lease, 2, a_question({}))
         assert 'name="verdict"' in await own.hear("turn-1", "ask-")
         assert 'name="verdict"' not in await other.hear("turn-1", "ask-")
+
+
+@pytest.mark.parametrize("path", ["/live/nothing/", "/live/runs/x/"])
+async def test_a_socket_to_no_page_is_closed_in_good_order(path: str, cookie: bytes) -> None:
+    assert await closing_code(path, cookie) == GONE

@@ -301,3 +301,12 @@ def test_the_first_steps_replace_the_words_that_there_are_none(operator: User) -
     a_turn(a_lease(run), ("get_metrics", "read", {}))
     assert parts(memory, run, operator) == [(STEPS, None)]
     assert parts(memory, run, operator) == []
+
+
+def test_the_section_of_a_run_that_waits_shows_its_question(client: Client, operator: User) -> None:
+    run = a_long_run(250, status=RunStatus.RUNNING)
+    _, step, _ = a_waiting_call(run)
+    client.force_login(operator)
+    pages = [client.get(f"{run.get_absolute_url()}sections/{number}/") for number in (1, 2)]
+    assert [page.status_code for page in pages] == [200, 200]
+    assert f"row-{step.seq}" in pages[1].text

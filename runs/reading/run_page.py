@@ -197,11 +197,7 @@ def read_run_page(
         tickets=tuple(tickets.values_list("reference", flat=True)[:5]),
         checks=_checks(run) if run.final_response else (),
         evidence=_evidence(run) if run.final_response else {},
-        cards=tuple(
-            card
-            for ask in trace.open_asks[:MAX_CARDS]
-            if (card := read_card(ask.pk, viewer=viewer, now=now)) is not None
-        ),
+        cards=_cards(trace, viewer, now),
         unattended=is_unattended(run, now),
         looks=read_looks(run) if trace.asks else (),
         forks=tuple(
@@ -220,6 +216,31 @@ def read_live_page(run: Run, *, selected: int | None, talks: bool, viewer: User)
         wanted=ending_sections(run),
         talks=talks,
     )
+
+
+def read_section_page(
+    run: Run, number: int, *, viewer: User, now: datetime, talks: bool = False
+) -> RunPageView:
+    """The page as far as one section of its trace needs it: nothing else of the run is read."""
+    trace = read_trace(run, viewer=viewer, now=now, wanted={number}, and_open=False, talks=talks)
+    return RunPageView(
+        trace=trace,
+        detail=None,
+        selected=None,
+        tickets=(),
+        checks=(),
+        looks=(),
+        evidence={},
+        forks=(),
+        cards=_cards(trace, viewer, now),
+        talks=talks,
+    )
+
+
+def _cards(trace: Trace, viewer: User, now: datetime) -> tuple[Card, ...]:
+    """What the page shows of the questions that are open."""
+    cards = (read_card(ask.pk, viewer=viewer, now=now) for ask in trace.open_asks[:MAX_CARDS])
+    return tuple(card for card in cards if card is not None)
 
 
 def _evidence(run: Run) -> dict[str, str]:

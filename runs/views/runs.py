@@ -23,9 +23,9 @@ from runs.reading.find_in_run import find_in_run
 from runs.reading.jumps import NAMES, find_step
 from runs.reading.labels import read_searches, start_page
 from runs.reading.language import FIELDS
-from runs.reading.run_page import read_panel, read_run_page
+from runs.reading.run_page import read_panel, read_run_page, read_section_page
 from runs.reading.runs import RunQuery, newest_runs, read_page
-from runs.reading.trace import find_run, read_trace
+from runs.reading.trace import find_run
 from runs.reading.workers import count_unattended
 from runs.views.errors import allow, error_page
 from runs.views.viewer import viewer_of
@@ -115,14 +115,13 @@ def run_page(request: HttpRequest, request_id: uuid.UUID) -> HttpResponse:
 def run_section(request: HttpRequest, request_id: uuid.UUID, number: int) -> HttpResponse:
     """One section of a long trace, for the place that the page keeps for it."""
     run = _run(request_id)
-    talks = _talks(request)
-    trace = read_trace(
-        run, viewer=viewer_of(request), now=timezone.now(), wanted={number}, and_open=False, talks=talks
+    page = read_section_page(
+        run, number, viewer=viewer_of(request), now=timezone.now(), talks=_talks(request)
     )
-    section = next((one for one in trace.sections if one.number == number), None)
+    section = next((one for one in page.trace.sections if one.number == number), None)
     if section is None:
         raise Http404(f"Run {run.pk} has no section {number}.")
-    context = {"page": {"trace": trace, "run": run, "talks": talks}, "section": section}
+    context = {"page": page, "section": section, "viewer": viewer_of(request)}
     response = render(request, "runs/section.html", context)
     response["Cache-Control"] = "no-store"
     return response

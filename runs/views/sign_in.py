@@ -39,6 +39,7 @@ class SignInRequired(LoginRequiredMiddleware):
 
 
 SIGNED_OUT = "You are signed out, so nothing was changed. Sign in and send it again."
+MAX_ADDRESS = 2_000  # characters of an address to return to; Django redirects to none over 16,384
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
@@ -100,7 +101,11 @@ def _form(
 def _target(request: HttpRequest) -> str:
     """The page that was asked for before signing in, when it is one of ours."""
     target = request.POST.get("next") or request.GET.get("next") or ""
-    if target.startswith("/") and url_has_allowed_host_and_scheme(target, allowed_hosts=None):
+    if (
+        len(target) <= MAX_ADDRESS
+        and target.startswith("/")
+        and url_has_allowed_host_and_scheme(target, allowed_hosts=None)
+    ):
         return _page_of(target)
     return settings.LOGIN_REDIRECT_URL
 
