@@ -226,5 +226,7 @@ def test_a_vote_sent_without_a_session_comes_back_to_its_card(client: Client, op
 
 @pytest.mark.parametrize("length", [100, 2_001, 20_000])
 def test_an_address_to_return_to_may_have_any_length(length: int, client: Client, operator: User) -> None:
+    answer = client.get("/", {"q": "a" * length})
+    assert answer.status_code == 302 and answer["Location"].startswith("/sign-in/")
     client.force_login(operator)
     assert client.get("/sign-in/", {"next": "/?q=" + "a" * length}).status_code == 302

@@ -32,6 +32,8 @@ class SignInRequired(LoginRequiredMiddleware):
             response = error_page(request, 403, sentence=SIGNED_OUT)
             response["HX-Redirect"] = reverse("sign-in")
             return response
+        if request.method in {"GET", "HEAD"} and len(request.get_full_path()) > MAX_ADDRESS:
+            return redirect("sign-in")
         if request.method in {"GET", "HEAD"}:
             return super().handle_no_permission(request, view_func)
         form = AuthenticationForm(request)
